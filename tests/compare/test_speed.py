@@ -1,0 +1,106 @@
+"""Timings: their summary, what they cover, and that measuring leaves no trace."""
+
+import time
+
+import pytest
+import torch
+
+from workbench.compare import Timing, measure, measure_all
+from workbench.errors import WorkbenchError
+
+
+class FakeLoaded:
+    """The part of a loaded model that measuring needs."""
+
+    kind = "causal-lm"
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
+
+    def batches(self, split: str, *, samples: int, length: int, batch_size: int):
+        assert (split, samples, batch_size) == ("evaluation", 1, 1)
+        return [{"input_ids": torch.arange(length)[None] % 90 + 1}]
+
+
+def test_timing_is_the_median_with_quartiles() -> None:
+    timing = Timing.of([5.0, 1.0, 2.0, 4.0, 3.0])
+    assert (timing.low, timing.median, timing.high, timing.runs) == (2.0, 3.0, 4.0, 5)
+
+
+def test_linears_take_a_part_of_the_prefill(tiny_llama) -> None:
+    """A slow linear shows in both figures; a slow head shows in the whole only."""
+
+    class Slow(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            time.sleep(0.02)
+            return super().forward(x)
+
+    tiny_llama.model.layers[0].mlp.up_proj.__class__ = Slow
+    tiny_llama.lm_head.__class__ = Slow
+    speed = measure(tiny_llama, FakeLoaded(tiny_llama), threads=1, runs=3)
+    assert speed.threads == 1
+    assert speed.prompt_tokens == 128 - 16
+    assert 20 <= speed.linear_ms.median < 40
+    assert speed.prefill_ms.median >= 40
+    assert speed.decode_ms is not None
+    assert speed.decode_ms.median >= 40
+
+
+def test_decoding_feeds_one_token_with_the_cache(tiny_llama) -> None:
+    seen: list[tuple[int, int]] = []
+    forward = tiny_llama.forward
+
+    def spy(*args, **kwargs):
+        output = forward(*args, **kwargs)
+        cache = output.past_key_values
+        seen.append((kwargs["input_ids"].shape[1], cache.get_seq_length() if cache else 0))
+        return output
+
+    tiny_llama.forward = spy
+    measure(tiny_llama, FakeLoaded(tiny_llama), runs=2)
+    one_run = [(112, 112), *[(1, 112 + step) for step in range(1, 17)], (112, 0)]
+    assert seen == one_run * (2 + 2)  # two to warm up
+
+
+def test_models_take_turns(tiny_llama) -> None:
+    order: list[str] = []
+    models = {}
+    for name in ("a", "b"):
+        wrapper = SimpleModel(tiny_llama, name, order)
+        models[name] = wrapper
+    result = measure_all(models, FakeLoaded(tiny_llama), threads=1, runs=2)
+    assert set(result) == {"a", "b"}
+    measured = order[-4:]
+    assert measured == ["a", "b", "a", "b"]
+
+
+class SimpleModel(torch.nn.Module):
+    """Notes in `order` whenever it is given a prompt with a cache to fill."""
+
+    def __init__(self, inner: torch.nn.Module, name: str, order: list[str]) -> None:
+        super().__init__()
+        self.inner, self.label, self.order = inner, name, order
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.inner.lm_head
+
+    def forward(self, **inputs):
+        if inputs["input_ids"].shape[1] > 1 and inputs["use_cache"]:
+            self.order.append(self.label)
+        return self.inner(**inputs)
+
+
+def test_nothing_is_left_behind(tiny_llama) -> None:
+    before = torch.get_num_threads()
+    measure(tiny_llama, FakeLoaded(tiny_llama), threads=1, runs=2)
+    assert torch.get_num_threads() == before
+    assert all("forward" not in module.__dict__ for module in tiny_llama.modules())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"runs": 1}, "runs is 1"), ({"threads": 0}, "threads is 0")],
+)
+def test_senseless_requests_are_refused(tiny_llama, arguments, message) -> None:
+    with pytest.raises(WorkbenchError, match=message):
+        measure(tiny_llama, FakeLoaded(tiny_llama), **arguments)

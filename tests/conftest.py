@@ -1,0 +1,53 @@
+"""What every test may use, and the rule that on CI a browser or data test is never skipped."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+MUST_RUN = set(os.environ.get("WORKBENCH_NO_SKIP", "").split())  # markers
+_skipped: list[str] = []
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and MUST_RUN.intersection(mark.name for mark in item.iter_markers()):
+        _skipped.append(item.nodeid)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if MUST_RUN and report.skipped:  # a whole file: its markers were never seen
+        _skipped.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _skipped and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name in _skipped:
+        terminalreporter.write_line(f"SKIPPED WHERE IT MUST RUN: {name}", red=True)
+
+
+@pytest.fixture
+def tiny_llama() -> LlamaForCausalLM:
+    """A random Llama of two blocks over 97 tokens; the same weights every time."""
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=97,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=128,
+            tie_word_embeddings=True,
+            pad_token_id=0,
+        )
+    ).eval()
