@@ -1,0 +1,5 @@
+"""`torch.ops.workbench.*`: the arithmetic of quantized layers, and which implementation of it runs."""
+
+from workbench.ops.registry import Implementation, implementations, report, select
+
+__all__ = ["Implementation", "implementations", "report", "select"]

@@ -1,0 +1,91 @@
+"""The implementations of each op, what keeps one from running here, and the choice among them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from workbench.ops import w8a8
+
+_library = torch.library.Library("workbench", "DEF")
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to compute an op: its name under `torch.ops.workbench` and what stands in its way."""
+
+    name: str
+    what: str
+    obstacle: Callable[[str], str | None]  # device type -> why it cannot run there
+
+    def __call__(self, *arguments: Tensor | None) -> Tensor:
+        return getattr(torch.ops.workbench, self.name)(*arguments)
+
+
+def register(
+    name: str,
+    function: Callable[..., Tensor],
+    what: str,
+    obstacle: Callable[[str], str | None],
+) -> Implementation:
+    """Define `torch.ops.workbench.<name>` with the W8A8 schema, for all devices and for tracing."""
+    _library.define(name + w8a8.SCHEMA)
+    _library.impl(name, function, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"workbench::{name}", w8a8.fake, lib=_library)
+    return Implementation(name, what, obstacle)
+
+
+@cache
+def _int_mm_obstacle(device: str) -> str | None:
+    """Check `torch._int_mm` against exact arithmetic at the extremes, where a bad one saturates."""
+    try:
+        q = torch.full((32, 256), -128, dtype=torch.int8, device=device)
+        q[::2] = 127
+        weight = torch.full((32, 256), 127, dtype=torch.int8, device=device)
+        weight[1::2] = -127
+        found = torch._int_mm(q, weight.t()).cpu().double()
+    except (RuntimeError, NotImplementedError) as error:
+        return f"torch._int_mm fails on {device}: {str(error).splitlines()[0]}"
+    if not torch.equal(found, q.cpu().double() @ weight.cpu().double().t()):
+        return f"torch._int_mm saturates on this {device}"
+    return None
+
+
+# Fastest first. All compute the same bits, so the choice needs no record to reload a checkpoint.
+implementations: tuple[Implementation, ...] = (
+    register(
+        "w8a8_linear_int_mm",
+        w8a8.int_mm,
+        "torch's int8 matrix product (oneDNN: AMX or VNNI)",
+        _int_mm_obstacle,
+    ),
+    register(
+        "w8a8_linear_reference",
+        w8a8.reference,
+        "pure torch in float64, the reference",
+        lambda device: None,
+    ),
+)
+
+
+@cache
+def select(device: str) -> tuple[Implementation, str]:
+    """Choose the implementation for a device type; return it with the reason in words."""
+    passed_over = []
+    for implementation in implementations:
+        obstacle = implementation.obstacle(device)
+        if obstacle is None:
+            return implementation, "; ".join([implementation.what, *passed_over])
+        passed_over.append(obstacle)
+    raise RuntimeError(f"no W8A8 implementation runs on {device}: {'; '.join(passed_over)}")
+
+
+def report(device: str = "cpu") -> list[tuple[str, bool, str]]:
+    """List every implementation as `(name, available, reason)`, in order of preference."""
+    rows = []
+    for implementation in implementations:
+        obstacle = implementation.obstacle(device)
+        rows.append((implementation.name, obstacle is None, obstacle or implementation.what))
+    return rows
