@@ -1,0 +1,31 @@
+"""Views over a session for JupyterLab, Voila and every other host of widgets; needs `[lab]`."""
+
+try:
+    import anywidget as _anywidget  # noqa: F401
+except ModuleNotFoundError as problem:
+    raise ImportError(
+        "the widgets need anywidget, which is not installed; run "
+        "`pip install 'quantization-workbench[lab]'`, or use the functions and the command line."
+    ) from problem
+
+from workbench.widgets._host import served
+from workbench.widgets.alpha_explorer import AlphaExplorer
+from workbench.widgets.bench import Workbench
+from workbench.widgets.calibration_panel import CalibrationPanel
+from workbench.widgets.code_view import CodeView
+from workbench.widgets.comparison_view import ComparisonView
+from workbench.widgets.layer_table import LayerTable
+from workbench.widgets.model_card import ModelCard
+from workbench.widgets.outlier_view import OutlierView
+
+__all__ = [
+    "AlphaExplorer",
+    "CalibrationPanel",
+    "CodeView",
+    "ComparisonView",
+    "LayerTable",
+    "ModelCard",
+    "OutlierView",
+    "Workbench",
+    "served",
+]

@@ -1,0 +1,44 @@
+"""Small conversions between the session's tensors and what a browser can be sent."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from workbench.session import Session
+
+COLUMNS = 512
+
+
+def packed(values: torch.Tensor | np.ndarray) -> bytes:
+    """Give `values` as the bytes of a float32 array."""
+    return np.ascontiguousarray(np.asarray(values, dtype="<f4")).tobytes()
+
+
+def finite(value: float | None) -> float | None:
+    """Replace what JSON cannot say (nan, inf) by None."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def heat_row(absmax: torch.Tensor) -> torch.Tensor:
+    """Give log10(absmax / median), [K] -> [min(K, 512)], max-pooled so that no outlier is lost."""
+    median = absmax.median().clamp(min=1e-12)
+    levels = (absmax.clamp(min=1e-12) / median).log10()
+    columns = min(COLUMNS, len(levels))
+    return torch.nn.functional.adaptive_max_pool1d(levels[None].float(), columns)[0]
+
+
+def group_names(session: "Session") -> list[str]:
+    """List the observed inputs in execution order; empty before observation."""
+    return list(session.statistics.entries) if session.statistics else []
+
+
+def group_of(session: "Session", linear: str) -> str:
+    """Give the observed input that feeds module `linear`; empty before observation."""
+    if session.statistics:
+        for name, entry in session.statistics.entries.items():
+            if linear in entry.linears:
+                return name
+    return ""

@@ -1,0 +1,148 @@
+"""The common base of all views: follows a session, refuses unknown keywords, shows its errors."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import anywidget
+import traitlets as t
+
+from workbench.errors import WorkbenchError
+from workbench.widgets import _assets
+
+if TYPE_CHECKING:
+    from workbench.session import Job, Session
+
+ACTIVE = ("queued", "running")
+log = logging.getLogger(__name__)
+
+
+class View(anywidget.AnyWidget):
+    """One view of a session. Nothing here computes: views queue jobs and show cached arrays."""
+
+    module: ClassVar[str]
+    """Name of the ES module in `static/` that draws this view."""
+    calls: ClassVar[tuple[str, ...]] = ()
+    """Methods that a button in the browser may call; there is one button for each."""
+    verbs: ClassVar[tuple[str, ...]] = ()
+    """Session verbs whose jobs this view starts, follows and may cancel."""
+
+    error = t.Unicode("").tag(sync=True)
+    """What went wrong last and what to do, shown under the view.
+    - Type: `str`, default: `""` (nothing is shown)
+    """
+    job = t.Dict().tag(sync=True)
+    """Newest job of this view: `verb`, `state`, `what`, `done`, `total`, `remaining` (seconds).
+    - Type: `dict`, default: `{}` (none yet)
+    """
+    note = t.Unicode("").tag(sync=True)
+    """What a reader must know about the model, such as that its outliers were made for teaching.
+    - Type: `str`, default: `""`
+    """
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "module" in cls.__dict__:
+            cls._esm = _assets.module(cls.module)
+            cls._css = _assets.stylesheet()
+
+    def __init__(self, session: "Session", **keywords: Any) -> None:
+        known = [name for name in self.trait_names() if not name.startswith("_")]
+        for name in keywords:
+            if name not in known:
+                own = ", ".join(sorted(set(known) - set(View.class_trait_names())))
+                raise WorkbenchError(
+                    f"{type(self).__name__} has no option {name!r}; its own are: {own or 'none'}. "
+                    "Check the spelling."
+                )
+        self.session = session
+        self._problem = ""
+        self._turn = threading.Lock()
+        self._again = False
+        super().__init__(**keywords)
+        self.on_msg(self._pressed)
+        self._unsubscribe: Callable[[], None] = session.subscribe(lambda _: self.follow())
+        self.follow()
+
+    def refresh(self) -> None:
+        """Copy into the traits what this view shows of its session; never computes at length."""
+
+    def follow(self) -> None:
+        """Bring the view up to date; called from any thread, and never waits for another one.
+
+        A call that arrives during another one's turn only asks for one more turn, so that an older
+        snapshot never overwrites a newer one and no two locks are ever held together.
+        """
+        self._again = True
+        while self._again and self._turn.acquire(blocking=False):
+            try:
+                self._again = False
+                self._show_job()
+                self.refresh()
+            finally:
+                self._turn.release()
+
+    def submit(self, verb: str, *arguments: Any) -> "Job":
+        """Queue `verb` on the session's worker and forget the error shown before."""
+        self._problem = ""
+        job = self.session.submit(verb, *arguments)
+        self.follow()
+        return job
+
+    def cancel(self) -> None:
+        """Cancel every job of the session that is queued or running."""
+        for job in reversed(list(self.session.jobs)):  # the queued ones first, so that none starts
+            if job.state in ACTIVE:
+                job.cancel()
+        self.follow()
+
+    def close(self) -> None:
+        """Stop following the session and remove the view."""
+        if hasattr(self, "_unsubscribe"):
+            self._unsubscribe()
+        super().close()
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take an edit made in the browser; one that is refused is explained there and undone."""
+        with self._explained():
+            super().set_state(sync_data)
+            return
+        self.follow()
+        self.send_state([name for name in sync_data if name in self.keys])
+
+    def _pressed(self, _: Any, content: dict[str, Any], __: Any) -> None:
+        name = content.get("call")
+        if name in self.calls or name == "cancel":
+            with self._explained():
+                getattr(self, name)(*content.get("arguments", []))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn an exception into the text of the error strip; a front end would swallow it."""
+        try:
+            self._problem = ""
+            yield
+        except Exception as problem:
+            if not isinstance(problem, WorkbenchError | t.TraitError):
+                log.exception("a widget's call failed")
+            self._problem = str(problem) or type(problem).__name__
+        self._show_job()
+
+    def _show_job(self) -> None:
+        mine = [job for job in list(self.session.jobs) if job.verb in self.verbs]
+        job = next((job for job in mine if job.state in ACTIVE), mine[-1] if mine else None)
+        failure = ""
+        if job is not None:
+            failure = job.error or "" if job.state == "failed" else ""
+            self.job = {
+                "verb": job.verb,
+                "state": job.state,
+                "what": job.what,
+                "done": job.done,
+                "total": job.total,
+                "remaining": job.remaining_s,
+            }
+        self.error = self._problem or failure
+        self.note = self.session.loaded.note if self.session.loaded else ""

@@ -1,0 +1,26 @@
+"""What the page around the widgets allows: a notebook's owner more than a visitor of an app."""
+
+import os
+from pathlib import Path
+
+SERVED = "WORKBENCH_SERVED"
+MODELS = "WORKBENCH_MODELS"
+SAVES = "WORKBENCH_SAVES"
+
+
+def served() -> bool:
+    """Tell whether this kernel belongs to a visitor of an app, not to the notebook's owner."""
+    software = os.environ.get("SERVER_SOFTWARE", "")  # what a Voila that we did not start sets
+    return os.environ.get(SERVED) == "1" or software.startswith("voila")
+
+
+def allowed_models(bundled: list[str]) -> list[str]:
+    """List what a visitor may load: the operator's list, or else the bundled models."""
+    listed = [name.strip() for name in os.environ.get(MODELS, "").split(",")]
+    return [name for name in listed if name] or bundled
+
+
+def save_root() -> Path | None:
+    """Give the folder that visitors may save into; None when the operator gave none."""
+    folder = os.environ.get(SAVES)
+    return Path(folder) if folder else None

@@ -1,0 +1,107 @@
+"""How far to smooth: the preview is arithmetic in the browser, the perplexity is measured."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import traitlets as t
+
+from workbench.widgets._arrays import finite, group_names, packed
+from workbench.widgets._base import View
+
+if TYPE_CHECKING:
+    from workbench.session import Job
+
+SWEEP: tuple[float | None, ...] = (None, 0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+class AlphaExplorer(View):
+    """One slider for alpha, with what it does to activations and weights of one input."""
+
+    module = "alpha_explorer"
+    calls = ("measure",)
+    verbs: ClassVar = ("sweep",)
+
+    alpha = t.Float(0.5, min=0.0, max=1.0).tag(sync=True)
+    """Share of the outliers moved into the weights, s = x^alpha / w^(1 - alpha).
+    - Type: `float` from 0 to 1, default: the recipe's
+    """
+    smooth = t.Bool(True).tag(sync=True)
+    """Whether the recipe smooths at all.
+    - Type: `bool`, default: the recipe's
+    """
+    group = t.Unicode("").tag(sync=True)
+    """The input whose channels are previewed, a key of `session.statistics.entries`.
+    - Type: `str`, default: the first one
+    """
+    groups = t.List(t.Unicode()).tag(sync=True)
+    """All observed inputs in execution order."""
+    absmax = t.Bytes().tag(sync=True)
+    """Activation absmax per channel of `group`, float32."""
+    weight_absmax = t.Bytes().tag(sync=True)
+    """Weight absmax per channel over the layers that read `group`, float32."""
+    alphas: "t.List[Any]" = t.List(
+        trait=t.Float(min=0.0, max=1.0, allow_none=True), default_value=list(SWEEP)
+    ).tag(sync=True)
+    """What `measure` tries; None stands for no smoothing.
+    - Type: list of `float | None`, default: `[None, 0, .25, .5, .75, 1]`
+    """
+    points = t.List(t.Dict()).tag(sync=True)
+    """Measured points that hold for the recipe as it is: dictionaries of `alpha`, `perplexity`."""
+    float_perplexity = t.Float(None, allow_none=True).tag(sync=True)
+    """Perplexity of the float model where it was measured.
+    - Type: `float | None`, default: `None`
+    """
+
+    def __init__(self, session: Any, **keywords: Any) -> None:
+        self._measured: dict[str, dict[float | None, float]] = {}
+        self._taken: set[int] = set()
+        super().__init__(session, **keywords)
+        self.observe(self._regroup, "group")
+        self.observe(self._edit, ["alpha", "smooth"])
+
+    def measure(self) -> "Job":
+        """Queue a sweep over `alphas`: each is quantized, calibrated and evaluated."""
+        return self.submit("sweep", list(self.alphas))
+
+    def refresh(self) -> None:
+        """Show the recipe's alpha, the statistics, and the points measured for this recipe."""
+        smoothing = self.session.recipe.smoothing
+        self._following = True
+        try:
+            self.smooth = smoothing is not None
+            if smoothing is not None:
+                self.alpha = smoothing.alpha
+        finally:
+            self._following = False
+        self.groups = group_names(self.session)
+        if self.group not in self.groups:
+            self.group = self.groups[0] if self.groups else ""
+        self._regroup()
+        self._collect()
+
+    def _edit(self, _: Any) -> None:
+        if not getattr(self, "_following", False):
+            recipe = self.session.recipe
+            self.session.update(recipe.with_alpha(self.alpha if self.smooth else None))
+
+    def _regroup(self, _: Any = None) -> None:
+        statistics = self.session.statistics
+        entry = statistics.entries.get(self.group) if statistics else None
+        self.weight_absmax = packed(entry.weight_absmax) if entry else b""
+        self.absmax = packed(entry.absmax) if entry else b""
+
+    def _collect(self) -> None:
+        """Keep each sweep under the recipe it was measured with, less alpha."""
+        context = self.session.recipe.with_alpha(None).digest()
+        for job in list(self.session.jobs):
+            if job.verb == "sweep" and job.state == "done" and id(job) not in self._taken:
+                self._taken.add(id(job))
+                kept = self._measured.setdefault(context, {})
+                kept |= {point.alpha: point.perplexity for point in job.result}
+        self.points = [
+            {"alpha": alpha, "perplexity": finite(perplexity)}
+            for alpha, perplexity in sorted(
+                self._measured.get(context, {}).items(), key=lambda p: -1 if p[0] is None else p[0]
+            )
+        ]
+        comparison = self.session.comparison
+        self.float_perplexity = finite(comparison.perplexity_reference) if comparison else None

@@ -1,0 +1,75 @@
+"""Set the activation ranges: choose the data and the scheme, calibrate, freeze."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import traitlets as t
+
+from workbench.widgets._base import View
+
+if TYPE_CHECKING:
+    from workbench.session import Job
+
+CALIBRATION = ("samples", "length", "observer")
+
+
+class CalibrationPanel(View):
+    """Samples, length, observer and scheme, with progress, cancel and freeze."""
+
+    module = "calibration_panel"
+    calls = ("calibrate", "freeze")
+    verbs: ClassVar = ("calibrate", "freeze")
+
+    samples = t.Int(32, min=1).tag(sync=True)
+    """Calibration sequences.
+    - Type: `int` of at least 1, default: the recipe's
+    """
+    length = t.Int(256, min=2).tag(sync=True)
+    """Tokens in a sequence.
+    - Type: `int` of at least 2, default: the recipe's
+    """
+    observer = t.Enum(("max", "momentum"), "max").tag(sync=True)
+    """How ranges are gathered over batches.
+    - Type: `"max"` or `"momentum"`, default: the recipe's
+    """
+    scheme = t.Enum(("o1", "o3"), "o3").tag(sync=True)
+    """`"o3"`: one calibrated range a tensor; `"o1"`: a range for every token, found while running.
+    - Type: `str`, default: the recipe's
+    """
+    stage = t.Unicode("empty").tag(sync=True)
+    """How far the session is: empty, loaded, observed, calibrated, frozen, compared."""
+
+    def __init__(self, session: Any, **keywords: Any) -> None:
+        super().__init__(session, **keywords)
+        self.observe(self._edit, list(CALIBRATION))
+        self.observe(self._choose, "scheme")
+
+    def calibrate(self) -> "Job":
+        """Queue calibration of the smoothed, quantized model; earlier stages are made up for."""
+        return self.submit("calibrate")
+
+    def freeze(self) -> "Job":
+        """Queue freezing: weights become integers and activation ranges are fixed."""
+        return self.submit("freeze")
+
+    def refresh(self) -> None:
+        """Show the recipe's choices and how far the session is."""
+        recipe = self.session.recipe
+        self._following = True
+        try:
+            for name in CALIBRATION:
+                setattr(self, name, getattr(recipe.calibration, name))
+            if recipe.scheme in ("o1", "o3"):
+                self.scheme = recipe.scheme
+        finally:
+            self._following = False
+        self.stage = self.session.stage
+
+    def _edit(self, change: Any) -> None:
+        if not getattr(self, "_following", False):
+            recipe = self.session.recipe
+            calibration = recipe.calibration.model_copy(update={change["name"]: change["new"]})
+            self.session.update(recipe.model_copy(update={"calibration": calibration}))
+
+    def _choose(self, change: Any) -> None:
+        if not getattr(self, "_following", False):
+            self.session.update(self.session.recipe.with_scheme(change["new"]))
