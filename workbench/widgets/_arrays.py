@@ -23,11 +23,11 @@ def finite(value: float | None) -> float | None:
 
 
 def heat_row(absmax: torch.Tensor) -> torch.Tensor:
-    """Give log10(absmax / median), [K] -> [min(K, 512)], max-pooled so that no outlier is lost."""
+    """Give log10(absmax / median), max-pooled over equal runs of channels to 512 columns at most."""
     median = absmax.median().clamp(min=1e-12)
     levels = (absmax.clamp(min=1e-12) / median).log10()
-    columns = min(COLUMNS, len(levels))
-    return torch.nn.functional.adaptive_max_pool1d(levels[None].float(), columns)[0]
+    run = math.ceil(len(levels) / COLUMNS)
+    return torch.nn.functional.max_pool1d(levels[None].float(), run, ceil_mode=True)[0]
 
 
 def group_names(session: "Session") -> list[str]:

@@ -19,6 +19,19 @@ ACTIVE = ("queued", "running")
 log = logging.getLogger(__name__)
 
 
+class Refused(WorkbenchError, t.TraitError):
+    """A value refused by a trait's validator; traitlets takes back what is a `TraitError`."""
+
+
+@contextmanager
+def checked() -> Iterator[None]:
+    """Let the recipe judge a value inside a validator: what it refuses, the trait refuses."""
+    try:
+        yield
+    except WorkbenchError as problem:
+        raise Refused(str(problem)) from problem
+
+
 class View(anywidget.AnyWidget):
     """One view of a session. Nothing here computes: views queue jobs and show cached arrays."""
 
@@ -34,7 +47,8 @@ class View(anywidget.AnyWidget):
     - Type: `str`, default: `""` (nothing is shown)
     """
     job = t.Dict().tag(sync=True)
-    """Newest job of this view: `verb`, `state`, `what`, `done`, `total`, `remaining` (seconds).
+    """Newest job of this view: `verb`, `state`, `what`, `done`, `total`, `remaining`
+    (seconds), and the `reason` why it failed or was cancelled.
     - Type: `dict`, default: `{}` (none yet)
     """
     note = t.Unicode("").tag(sync=True)
@@ -61,6 +75,7 @@ class View(anywidget.AnyWidget):
         self._problem = ""
         self._turn = threading.Lock()
         self._again = False
+        self._closed = False
         super().__init__(**keywords)
         self.on_msg(self._pressed)
         self._unsubscribe: Callable[[], None] = session.subscribe(lambda _: self.follow())
@@ -76,11 +91,14 @@ class View(anywidget.AnyWidget):
         snapshot never overwrites a newer one and no two locks are ever held together.
         """
         self._again = True
-        while self._again and self._turn.acquire(blocking=False):
+        while self._again and not self._closed and self._turn.acquire(blocking=False):
             try:
                 self._again = False
                 self._show_job()
                 self.refresh()
+            except Exception as problem:
+                log.exception("a view could not follow its session")
+                self.error = f"this view is out of date: {problem}"
             finally:
                 self._turn.release()
 
@@ -100,7 +118,8 @@ class View(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Stop following the session and remove the view."""
-        if hasattr(self, "_unsubscribe"):
+        self._closed = True
+        if hasattr(self, "_unsubscribe"):  # not so if the constructor refused its arguments
             self._unsubscribe()
         super().close()
 
@@ -143,6 +162,7 @@ class View(anywidget.AnyWidget):
                 "done": job.done,
                 "total": job.total,
                 "remaining": job.remaining_s,
+                "reason": job.error or "",
             }
         self.error = self._problem or failure
         self.note = self.session.loaded.note if self.session.loaded else ""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import traitlets as t
 
 from workbench.widgets._arrays import finite, group_names, packed
-from workbench.widgets._base import View
+from workbench.widgets._base import View, checked
 
 if TYPE_CHECKING:
     from workbench.session import Job
@@ -20,7 +20,7 @@ class AlphaExplorer(View):
     calls = ("measure",)
     verbs: ClassVar = ("sweep",)
 
-    alpha = t.Float(0.5, min=0.0, max=1.0).tag(sync=True)
+    alpha = t.Float(0.5).tag(sync=True)
     """Share of the outliers moved into the weights, s = x^alpha / w^(1 - alpha).
     - Type: `float` from 0 to 1, default: the recipe's
     """
@@ -38,25 +38,31 @@ class AlphaExplorer(View):
     """Activation absmax per channel of `group`, float32."""
     weight_absmax = t.Bytes().tag(sync=True)
     """Weight absmax per channel over the layers that read `group`, float32."""
-    alphas: "t.List[Any]" = t.List(
+    alphas = t.List(  # type: ignore[misc]
         trait=t.Float(min=0.0, max=1.0, allow_none=True), default_value=list(SWEEP)
     ).tag(sync=True)
     """What `measure` tries; None stands for no smoothing.
     - Type: list of `float | None`, default: `[None, 0, .25, .5, .75, 1]`
     """
     points = t.List(t.Dict()).tag(sync=True)
-    """Measured points that hold for the recipe as it is: dictionaries of `alpha`, `perplexity`."""
-    float_perplexity = t.Float(None, allow_none=True).tag(sync=True)
-    """Perplexity of the float model where it was measured.
-    - Type: `float | None`, default: `None`
+    """What was measured and holds for the recipe as it is: dictionaries of `alpha`, `value`."""
+    quantity = t.Unicode("perplexity").tag(sync=True)
+    """What `value` is: `"perplexity"` of a language model, `"1 - cosine"` of an encoder."""
+    reference = t.Float(None, allow_none=True).tag(sync=True)
+    """The value of the float model on the same data.
+    - Type: `float | None`, default: `None`, as long as nothing was measured
     """
 
     def __init__(self, session: Any, **keywords: Any) -> None:
-        self._measured: dict[str, dict[float | None, float]] = {}
-        self._taken: set[int] = set()
         super().__init__(session, **keywords)
         self.observe(self._regroup, "group")
         self.observe(self._edit, ["alpha", "smooth"])
+
+    @t.validate("alpha")
+    def _in_range(self, proposal: dict[str, Any]) -> float:
+        with checked():
+            self.session.recipe.with_alpha(proposal["value"])
+        return float(proposal["value"])
 
     def measure(self) -> "Job":
         """Queue a sweep over `alphas`: each is quantized, calibrated and evaluated."""
@@ -76,7 +82,7 @@ class AlphaExplorer(View):
         if self.group not in self.groups:
             self.group = self.groups[0] if self.groups else ""
         self._regroup()
-        self._collect()
+        self._show_points()
 
     def _edit(self, _: Any) -> None:
         if not getattr(self, "_following", False):
@@ -89,19 +95,14 @@ class AlphaExplorer(View):
         self.weight_absmax = packed(entry.weight_absmax) if entry else b""
         self.absmax = packed(entry.absmax) if entry else b""
 
-    def _collect(self) -> None:
-        """Keep each sweep under the recipe it was measured with, less alpha."""
-        context = self.session.recipe.with_alpha(None).digest()
-        for job in list(self.session.jobs):
-            if job.verb == "sweep" and job.state == "done" and id(job) not in self._taken:
-                self._taken.add(id(job))
-                kept = self._measured.setdefault(context, {})
-                kept |= {point.alpha: point.perplexity for point in job.result}
+    def _show_points(self) -> None:
+        points = sorted(self.session.points, key=lambda p: -1.0 if p.alpha is None else p.alpha)
+        causal = all(point.perplexity is not None for point in points)
+        self.quantity = "perplexity" if causal else "1 - cosine"
+        self.reference = None
+        if points:
+            self.reference = finite(points[0].comparison.perplexity_reference) if causal else 0.0
         self.points = [
-            {"alpha": alpha, "perplexity": finite(perplexity)}
-            for alpha, perplexity in sorted(
-                self._measured.get(context, {}).items(), key=lambda p: -1 if p[0] is None else p[0]
-            )
+            {"alpha": point.alpha, "value": finite(point.perplexity if causal else point.damage)}
+            for point in points
         ]
-        comparison = self.session.comparison
-        self.float_perplexity = finite(comparison.perplexity_reference) if comparison else None

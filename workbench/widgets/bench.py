@@ -50,8 +50,10 @@ class Workbench(ipywidgets.VBox):
                 self.model,
                 _side_by_side(self.layers, self.outliers),
                 self.alpha,
-                _side_by_side(self.calibration, self.comparison),
-                self.script,
+                _side_by_side(
+                    ipywidgets.VBox([self.calibration, self.script]),
+                    self.comparison,
+                ),
             ],
             **keywords,
         )
@@ -92,7 +94,8 @@ class Workbench(ipywidgets.VBox):
 
     def close(self) -> None:
         """Stop following the session and remove all views."""
-        for link in getattr(self, "_links", ()):
+        links, self._links = getattr(self, "_links", []), []
+        for link in links:
             link.unlink()
         for name in ("model", "layers", "outliers", "alpha", "calibration", "comparison", "script"):
             if hasattr(self, name):

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets as t
 
-from workbench.widgets._base import View
+from workbench.widgets._base import View, checked
 
 if TYPE_CHECKING:
     from workbench.session import Job
@@ -19,11 +19,11 @@ class CalibrationPanel(View):
     calls = ("calibrate", "freeze")
     verbs: ClassVar = ("calibrate", "freeze")
 
-    samples = t.Int(32, min=1).tag(sync=True)
+    samples = t.Int(32).tag(sync=True)
     """Calibration sequences.
     - Type: `int` of at least 1, default: the recipe's
     """
-    length = t.Int(256, min=2).tag(sync=True)
+    length = t.Int(256).tag(sync=True)
     """Tokens in a sequence.
     - Type: `int` of at least 2, default: the recipe's
     """
@@ -42,6 +42,12 @@ class CalibrationPanel(View):
         super().__init__(session, **keywords)
         self.observe(self._edit, list(CALIBRATION))
         self.observe(self._choose, "scheme")
+
+    @t.validate("samples", "length")
+    def _enough(self, proposal: dict[str, Any]) -> int:
+        with checked():
+            self.session.recipe.with_calibration(**{proposal["trait"].name: proposal["value"]})
+        return int(proposal["value"])
 
     def calibrate(self) -> "Job":
         """Queue calibration of the smoothed, quantized model; earlier stages are made up for."""
@@ -67,8 +73,7 @@ class CalibrationPanel(View):
     def _edit(self, change: Any) -> None:
         if not getattr(self, "_following", False):
             recipe = self.session.recipe
-            calibration = recipe.calibration.model_copy(update={change["name"]: change["new"]})
-            self.session.update(recipe.model_copy(update={"calibration": calibration}))
+            self.session.update(recipe.with_calibration(**{change["name"]: change["new"]}))
 
     def _choose(self, change: Any) -> None:
         if not getattr(self, "_following", False):

@@ -5,9 +5,8 @@ from typing import Any
 import torch
 import traitlets as t
 
-from workbench.errors import WorkbenchError
 from workbench.widgets._arrays import finite, group_names
-from workbench.widgets._base import View
+from workbench.widgets._base import Refused, View
 
 COLUMNS = ("name", "outlier_ratio", "scheme", "how", "op", "bytes", "sqnr_db")
 
@@ -38,7 +37,7 @@ class LayerTable(View):
     def _is_column(self, proposal: dict[str, Any]) -> str:
         column: str = proposal["value"]
         if column not in ("", *COLUMNS):
-            raise WorkbenchError(f"no column {column!r}; choose one of: {', '.join(COLUMNS)}.")
+            raise Refused(f"no column {column!r}; choose one of: {', '.join(COLUMNS)}.")
         return column
 
     def refresh(self) -> None:

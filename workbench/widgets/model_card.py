@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import traitlets as t
 
 from workbench.errors import WorkbenchError
-from workbench.widgets._base import View
+from workbench.widgets._base import Refused, View
 from workbench.widgets._host import allowed_models, served
 
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ class ModelCard(View):
     @t.validate("name")
     def _may_load(self, proposal: dict[str, Any]) -> str:
         name: str = proposal["value"].strip()
-        offered = [choice["name"] for choice in self.choices]
-        if not self.free and name not in offered:
-            raise WorkbenchError(f"no model {name!r} here; choose one of: {', '.join(offered)}.")
+        if served():  # asked of the host: a browser may send any value for `free` and `choices`
+            offered = [choice["name"] for choice in choices()]
+            if name not in offered:
+                raise Refused(f"no model {name!r} here; choose one of: {', '.join(offered)}.")
         return name
 
     def load(self) -> "Job":
@@ -75,7 +76,7 @@ class ModelCard(View):
                 "no model named; choose one from the menu or type a folder or hub id."
             )
         if recipe.model != self.name:
-            self.session.update(recipe.model_copy(update={"model": self.name}))
+            self.session.update(recipe.with_model(self.name))
         self.submit("load")
         return self.submit("observe")
 

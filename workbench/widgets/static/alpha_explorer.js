@@ -130,45 +130,45 @@ function render({ model, el }) {
   }
 
   function drawMeasured() {
-    const points = model.get("points").filter((point) => point.perplexity !== null);
+    const points = model.get("points").filter((point) => point.value !== null);
     if (!points.length) {
       measured.replaceChildren(h("p", {}, "Nothing measured for this recipe yet."));
       return;
     }
-    const reference = model.get("float_perplexity");
+    const [reference, quantity] = [model.get("reference"), model.get("quantity")];
     const off = -0.14; // the place of "no smoothing", left of the axis' 0
-    const all = points.map((point) => point.perplexity).concat(reference ?? []);
+    const all = points.map((point) => point.value).concat(reference > 0 ? reference : []);
     const [low, high] = [Math.min(...all), Math.max(...all)];
     const plot = chart({
-      label: "Measured perplexity of the quantized model against alpha", width: 440, height: 190,
-      x: [off - 0.06, 1.03], y: [low / 1.06, high * 1.1], yLog: true, xLabel: "alpha", yLabel: "perplexity",
+      label: `Measured ${quantity} of the quantized model against alpha`, width: 440, height: 190,
+      x: [off - 0.06, 1.03], y: [low / 1.06, high * 1.1], yLog: true, xLabel: "alpha", yLabel: quantity,
       xTicks: [[off, "off"], ...[0, 0.25, 0.5, 0.75, 1].map((v) => [v, String(v)])],
     });
     plot.frame.dataset.strip = "measured";
-    if (reference !== null) line(plot, "float", [off - 0.06, 1.03], [reference, reference], { "data-value": reference });
-    for (const { alpha, perplexity } of points) {
+    if (reference > 0) line(plot, "float", [off - 0.06, 1.03], [reference, reference], { "data-value": reference });
+    for (const { alpha, value } of points) {
       plot.frame.append(svg("circle", {
-        class: "qw-measured", cx: plot.at.x(alpha ?? off), cy: plot.at.y(perplexity), r: 4.5,
-        "data-alpha": alpha ?? "off", "data-perplexity": perplexity,
-      }, svg("title", {}, `alpha ${alpha ?? "off"}: perplexity ${figure(perplexity, 4)}`)));
+        class: "qw-measured", cx: plot.at.x(alpha ?? off), cy: plot.at.y(value), r: 4.5,
+        "data-alpha": alpha ?? "off", "data-value": value,
+      }, svg("title", {}, `alpha ${alpha ?? "off"}: ${quantity} ${figure(value, 4)}`)));
     }
     measured.replaceChildren(
       plot.frame,
-      legend(["measured", "measured, quantized"], ...(reference === null ? [] : [["float", "measured, float"]])),
-      h("details", {}, h("summary", {}, "As a table"), table("Measured perplexity", [["Alpha", true], ["Perplexity", true]],
-        points.map((point) => [point.alpha === null ? "off" : figure(point.alpha), figure(point.perplexity, 4)]))),
+      legend(["measured", "measured, quantized"], ...(reference > 0 ? [["float", "measured, float"]] : [])),
+      h("details", {}, h("summary", {}, "As a table"), table(`Measured ${quantity}`, [["Alpha", true], [quantity, true]],
+        points.map((point) => [point.alpha === null ? "off" : figure(point.alpha), figure(point.value, 4)]))),
     );
   }
 
   model.on("change:alpha", () => preset(model.get("alpha")));
-  follow(model, ["groups", "group"], () => options(groups, model.get("groups").map((name) => [name]), model.get("group")));
+  follow(model, ["groups", "group"], () => options(groups, model.get("groups").map((name) => [name, brief(name)]), model.get("group")));
   follow(model, ["absmax", "weight_absmax"], soon(() => { prepare(); drawPreview(); }));
   follow(model, ["smooth"], () => {
     smooth.checked = model.get("smooth");
     slider.disabled = number.disabled = !smooth.checked;
     drawPreview();
   });
-  follow(model, ["points", "float_perplexity"], soon(drawMeasured));
+  follow(model, ["points", "quantity", "reference"], soon(drawMeasured));
   preset(model.get("alpha"));
 
   card(model, el, "alpha", "Alpha: from activations to weights",
@@ -176,7 +176,7 @@ function render({ model, el }) {
     h("h4", {}, "Predicted ", h("small", {}, "arithmetic on the statistics, in this page; no forward pass")),
     preview, legend(["activation", "activations"], ["weight", "weights"], ["before", "before smoothing"], ["equal", "both equal"]), says,
     h("h4", {}, "Measured ", h("small", {}, "quantized, calibrated and evaluated for each alpha")),
-    h("div", { class: "qw-row" }, button(model, "measure", "Measure", "Perplexity of the quantized model for a few alphas")),
+    h("div", { class: "qw-row" }, button(model, "measure", "Measure", "Quality of the quantized model for a few alphas")),
     jobBar(model), measured);
 }
 export default { render };

@@ -2,7 +2,7 @@ const STAGES = ["empty", "loaded", "observed", "calibrated", "frozen", "compared
 
 function render({ model, el }) {
   const number = (name, least) => {
-    const node = h("input", { type: "number", min: least, step: 1, onchange: () => set(model, name, node.valueAsNumber || 0) });
+    const node = h("input", { type: "number", min: least, step: 1, onchange: () => set(model, name, Math.trunc(node.valueAsNumber) || 0) });
     follow(model, [name], () => { node.value = model.get(name); });
     return node;
   };

@@ -18,7 +18,7 @@ function render({ model, el }) {
       h("caption", {}, "Error of each layer's output, SQNR in dB (more is better)"),
       h("thead", {}, h("tr", {}, ["Layer", "", "dB"].map((label) => h("th", { scope: "col", class: label === "dB" ? "qw-number" : null }, label)))),
       h("tbody", {}, layers.map(({ name, sqnr_db }) => h("tr", {},
-        h("td", {}, name),
+        h("td", {}, brief(name)),
         h("td", { class: "qw-bar-cell" }, h("div", {
           class: "qw-bar", "data-layer": name, "data-value": sqnr_db ?? "",
           style: `width: ${Math.max(0, (100 * (sqnr_db ?? top)) / top).toFixed(2)}%`,

@@ -36,6 +36,9 @@ function render({ model, el }) {
 
   function cell(row, key) {
     if (key === "outlier_ratio") return row[key] === null ? "–" : `${figure(row[key])}×`;
+    if (key === "name") return brief(row.name);
+    if (key === "scheme" && row.scheme) return row.scheme.split(" (")[0]; // spelled out below the table
+    if (key === "op" && row.op) return row.op.split(/[.:]|linear_/).at(-1);
     if (key === "bytes") return bytes(row[key]);
     return typeof row[key] === "number" ? figure(row[key]) : row[key] || "–";
   }
@@ -73,9 +76,9 @@ function render({ model, el }) {
     reachable ??= body.querySelector("[data-layer]");
     if (reachable) reachable.tabIndex = 0;
     const rows = model.get("rows").filter((row) => row.group === group && group);
-    const why = [...new Set(rows.flatMap((row) => [row.reason, row.op_reason]))].filter(Boolean);
+    const why = [...new Set(rows.flatMap((row) => [row.scheme, row.reason, row.op && `${row.op}: ${row.op_reason}`]))].filter(Boolean);
     chosen.textContent = rows.length
-      ? `Chosen input: ${group}, read by ${rows.length} layer${rows.length > 1 ? "s" : ""}.${why.length ? ` ${why.join("; ")}.` : ""}`
+      ? `Chosen input: ${brief(group)}, read by ${rows.length} layer${rows.length > 1 ? "s" : ""}.${why.length ? ` ${why.join("; ")}.` : ""}`
       : "";
   }
 

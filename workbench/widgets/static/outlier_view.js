@@ -87,11 +87,11 @@ function render({ model, el }) {
     const cursor = h("div", { class: "qw-cursor", "aria-hidden": "true" });
     let [row, column] = [Math.max(0, names.indexOf(model.get("group"))), 0];
     function point() {
-      const per = channels[row] / columns[row];
-      const [first, last] = [Math.floor(column * per), Math.ceil((column + 1) * per) - 1];
+      const run = Math.ceil(channels[row] / columns[row]);
+      const [first, last] = [column * run, Math.min(channels[row], (column + 1) * run) - 1];
       const value = values[starts[row] + column];
       Object.assign(says.dataset, { row, column, value });
-      says.textContent = `${names[row]}, channel ${first === last ? first : `${first} to ${last}`}: ${figure(10 ** value)} times the median`;
+      says.textContent = `${brief(names[row])}, channel ${first === last ? first : `${first} to ${last}`}: ${figure(10 ** value)} times the median`;
       Object.assign(cursor.style, {
         left: `${(100 * column) / columns[row]}%`, width: `${100 / columns[row]}%`,
         top: `${(100 * row) / names.length}%`, height: `${100 / names.length}%`,
@@ -124,12 +124,12 @@ function render({ model, el }) {
     const rows = names.map((name, r) => {
       const mine = values.subarray(starts[r], starts[r] + columns[r]);
       const best = order(mine)[0];
-      return [name, String(Math.floor(best * channels[r] / columns[r])), `${figure(10 ** mine[best])}×`];
+      return [brief(name), String(best * Math.ceil(channels[r] / columns[r])), `${figure(10 ** mine[best])}×`];
     });
     return [
       h("div", { class: "qw-heat-box" },
         h("div", { class: "qw-heat-names", "aria-hidden": "true" }, names.map((name) =>
-          h("span", { class: name === model.get("group") ? "qw-chosen" : null }, name))),
+          h("span", { class: name === model.get("group") ? "qw-chosen" : null }, brief(name)))),
         h("div", { class: "qw-heat-canvas" }, canvas, cursor)),
       h("p", { class: "qw-legend" }, "median or less", ramp, `${figure(10 ** top)} times the median`),
       says,
@@ -147,7 +147,7 @@ function render({ model, el }) {
       tab.setAttribute("aria-selected", String(tab.dataset.tab === view));
       tab.tabIndex = tab.dataset.tab === view ? 0 : -1;
     }
-    options(groups, model.get("groups").map((name) => [name]), model.get("group"));
+    options(groups, model.get("groups").map((name) => [name, brief(name)]), model.get("group"));
     chosen.hidden = view === "where" || !model.get("groups").length;
     panel.replaceChildren(...(view === "which" ? drawWhich() : drawWhere()));
   }

@@ -49,6 +49,9 @@ function median(values) {
   return Float64Array.from(values).sort()[Math.floor((values.length - 1) / 2)];
 }
 
+/** A layer's name from its block on: model.layers.0.mlp.up_proj is layers.0.mlp.up_proj. */
+const brief = (name) => name.replace(/^.*?(?=[^.]+\.\d+\.)/, "");
+
 const call = (model, name) => model.send({ call: name });
 
 function set(model, name, value) {
@@ -105,6 +108,7 @@ function jobBar(model) {
     const parts = active ? [job.what || `${job.verb}: ${job.state}`] : [`${job.verb}: ${job.state}`];
     if (active && job.total) parts.push(`${job.done} of ${job.total}`);
     if (active && job.remaining !== null) parts.push(`about ${Math.ceil(job.remaining)} s left`);
+    if (job.reason) parts.push(job.reason);
     text.textContent = parts.join(" · ");
   });
   return root;
