@@ -140,3 +140,10 @@ def test_encoder_figures_ignore_padding(tiny_bert) -> None:
 def test_nothing_to_compare_on_is_refused(tiny_llama) -> None:
     with pytest.raises(WorkbenchError, match="no batches"):
         compare(tiny_llama, tiny_llama, [])
+
+
+def test_the_reference_beside_itself(tiny_llama) -> None:
+    short = compare(tiny_llama, disturbed(tiny_llama, 0.1), batches()).of_reference()
+    long = compare(tiny_llama, copy.deepcopy(tiny_llama), batches())
+    assert long.kl == pytest.approx(0, abs=1e-12)
+    assert short == long.model_copy(update={"kl": 0.0})

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from workbench.compare import parse_rate, perplexity
+from workbench.compare import parse_rate, perplexity, quality
 from workbench.compare.quality import complete
 from workbench.errors import WorkbenchError
 
@@ -87,7 +87,7 @@ def test_completions_are_64_greedy_tokens(tiny_llama) -> None:
 
 def test_parse_rate_counts_the_completions_that_parse(tiny_llama, monkeypatch) -> None:
     texts = ["a = 1\nb = 2\nc = 3\n", "a = 1\nb = = 2\nc = 3\n", "a = 1\n"]
-    monkeypatch.setattr("workbench.compare.quality.complete", lambda *_: texts)
+    monkeypatch.setattr(quality, "complete", lambda *_: texts)
     result = parse_rate(SimpleNamespace(tokenizer=None), tiny_llama, prompts(3))
     assert (result.parsed, result.total) == (1, 3)
     assert result.rate == pytest.approx(1 / 3)

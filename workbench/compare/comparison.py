@@ -46,6 +46,18 @@ class Comparison(BaseModel):
 
     layers: list[LayerError]
 
+    def of_reference(self) -> "Comparison":
+        """What comparing the reference with itself would find, without running it once more."""
+        known = {
+            "loss": self.loss_reference,
+            "perplexity": self.perplexity_reference,
+            "kl": None if self.kl is None else 0.0,
+            "layers": [layer.model_copy(update={"sqnr_db": math.inf}) for layer in self.layers],
+        }
+        ones = ("agreement", "cosine_mean", "cosine_min", "neighbour_agreement")
+        known |= {name: 1.0 for name in ones if getattr(self, name) is not None}
+        return self.model_copy(update=known)
+
 
 @torch.inference_mode()
 def compare(
@@ -202,7 +214,7 @@ class _LayerErrors:
 
 
 def _without_padding(output: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is not None and output.shape[: mask.dim()] == mask.shape:
+    if mask is not None and output.shape[: mask.dim()] == mask.shape and not mask.all():
         output = output[mask.bool()]
     return output.float()
 

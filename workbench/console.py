@@ -1,0 +1,213 @@
+"""What the command line prints: progress bars, the tables of a study, the doctor's report."""
+
+import itertools
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from workbench import ops
+from workbench.compare import Timing, machine, versions
+from workbench.errors import WorkbenchError
+from workbench.models import Bundled, bundled
+from workbench.study import Study
+
+WIDE = 120  # columns where the output is no terminal, so that a log keeps its tables whole
+
+LEGEND = (
+    "O3, O1: int8 weights per output channel and int8 activations, O3 per tensor with a calibrated "
+    "scale, O1 per token as they come (SmoothQuant's names)."
+)
+
+
+def console() -> Console:
+    """A console on stdout."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(width=WIDE, highlight=False)
+
+
+class Bars:
+    """Shows each loop as a progress bar on stderr; shows nothing where that is a file."""
+
+    def __init__(self) -> None:
+        screen = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=screen,
+            transient=True,
+            disable=not screen.is_terminal,
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def update(self, what: str, done: int, total: int | None) -> None:
+        """Show a loop's progress; a finished loop leaves the screen."""
+        if what not in self.tasks:
+            self.tasks[what] = self.progress.add_task(what, total=total)
+        self.progress.update(self.tasks[what], completed=done, total=total)
+        if done == total:
+            self.progress.remove_task(self.tasks.pop(what))
+
+    def check(self) -> None:
+        """Nobody cancels here: Ctrl-C interrupts."""
+
+
+def show_study(study: Study) -> None:
+    """Print a study as tables: accuracy and size, latency for each number of threads, ops."""
+    screen = console()
+    screen.print(f"\n[bold]{study.model}[/bold]  {study.note}")
+    screen.print(LEGEND)
+    screen.print(_quality(study))
+    for index, speed in enumerate(study.variants[0].speed):
+        screen.print(_latency(study, index, speed.threads, speed.prompt_tokens))
+    screen.print(_ops(study))
+    for sentence in slower(study):
+        screen.print(sentence)
+    folders = {str(Path(variant.checkpoint).parent) for variant in study.variants}
+    names = ", ".join(Path(variant.checkpoint).name for variant in study.variants)
+    screen.print(f"Checkpoints in {', '.join(folders)}: {names}. Took {study.seconds:.0f} s.")
+
+
+def _quality(study: Study) -> Table:
+    table = Table(title="Accuracy and size", title_justify="left")
+    table.add_column("variant")
+    columns: dict[str, list[str]]
+    variants = study.variants
+    if study.kind == "encoder":
+        columns = {
+            "cosine, mean": [_number(v.cosine, ".4f") for v in variants],
+            "cosine, least": [_number(v.cosine_min, ".4f") for v in variants],
+            "same nearest sentence": [_number(v.neighbour_agreement, ".1%") for v in variants],
+        }
+    else:
+        columns = {
+            "perplexity": [_number(v.perplexity, ".3f") for v in variants],
+            "completions that parse": [_number(v.parse_rate, ".1%") for v in variants],
+            "same next token as fp32": [_number(v.agreement, ".1%") for v in variants],
+        }
+    columns["MB on disk"] = [f"{v.bytes / 1e6:.1f}" for v in variants]
+    for title in columns:
+        table.add_column(title, justify="right")
+    for variant, *cells in zip(variants, *columns.values(), strict=True):
+        table.add_row(variant.name, *cells)
+    return table
+
+
+def _latency(study: Study, index: int, threads: int, tokens: int) -> Table:
+    table = Table(
+        title=f"Latency in ms, {_threads(threads)}: median (quartiles), times faster than fp32",
+        title_justify="left",
+    )
+    table.add_column("variant")
+    titles = [f"prefill of {tokens}", "its linears*", "decode, per token"]
+    decodes = study.variants[0].speed[index].decode_ms is not None
+    for title in titles if decodes else titles[:2]:
+        table.add_column(title, justify="right")
+    table.add_column("prefill against bf16", justify="right")
+    baseline, bf16 = study.variants[0].speed[index], study.variants[1].speed[index]
+    for variant in study.variants:
+        speed = variant.speed[index]
+        cells = [
+            _timing(speed.prefill_ms, baseline.prefill_ms),
+            _timing(speed.linear_ms, baseline.linear_ms),
+        ]
+        if speed.decode_ms is not None and baseline.decode_ms is not None:
+            cells.append(_timing(speed.decode_ms, baseline.decode_ms))
+        cells.append(f"x {bf16.prefill_ms.median / speed.prefill_ms.median:.2f}")
+        table.add_row(variant.name, *cells)
+    table.caption = "* all but the one that makes the logits, which stays in float"
+    table.caption_justify = "left"
+    return table
+
+
+def _ops(study: Study) -> Table:
+    table = Table(title="What ran in the linears", title_justify="left")
+    for title in ("variant", "op", "because"):
+        table.add_column(title)
+    for variant in study.variants:
+        table.add_row(variant.name, variant.op, variant.op_reason)
+    return table
+
+
+def slower(study: Study) -> list[str]:
+    """Say of every quantized variant where it is slower than fp32 or bf16 as a whole."""
+    floats = [variant for variant in study.variants if variant.scheme in {"fp32", "bf16"}]
+    quantized = [variant for variant in study.variants if variant not in floats]
+    sentences = []
+    for variant, reference in itertools.product(quantized, floats):
+        for ours, other in zip(variant.speed, reference.speed, strict=True):
+            pairs = {
+                "prefill": (ours.prefill_ms, other.prefill_ms),
+                "decoding": (ours.decode_ms, other.decode_ms),
+            }
+            sentences += [
+                f"Slower than {reference.name}: {variant.name}, {what} with "
+                f"{_threads(ours.threads)}, {mine.median:.2f} ms against {theirs.median:.2f}."
+                for what, (mine, theirs) in pairs.items()
+                if mine and theirs and mine.median > theirs.median
+            ]
+    return sentences
+
+
+def show_machine() -> None:
+    """Print what this machine can do: processor, versions, ops, models."""
+    screen = console()
+    for title, facts in (("Machine", machine()), ("Versions", versions())):
+        table = Table("what", "found", title=title, title_justify="left", show_header=False)
+        for name, value in facts.items():
+            shown = ", ".join(value) if isinstance(value, list) else str(value)
+            table.add_row(name.replace("_", " "), shown or "none that matter here")
+        screen.print(table)
+    table = Table("op", "runs here", "because", title="Ops, fastest first", title_justify="left")
+    for name, available, reason in ops.report():
+        table.add_row(name, "yes" if available else "no", reason)
+    screen.print(table)
+    table = Table("model", "here", "what it is", title="Bundled models", title_justify="left")
+    for entry in bundled.values():
+        table.add_row(entry.name, *_presence(entry))
+    screen.print(table)
+
+
+def _presence(entry: Bundled) -> tuple[str, str]:
+    try:
+        present = (entry.folder() / "config.json").is_file()
+    except WorkbenchError as error:
+        return "no", str(error)
+    return ("yes", entry.description) if present else ("no", f"{entry.folder()} is missing")
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _timing(timing: Timing, baseline: Timing) -> str:
+    spread = f"{timing.median:.2f} ({timing.low:.2f}-{timing.high:.2f})"
+    return f"{spread}  x {baseline.median / timing.median:.2f}"
