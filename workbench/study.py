@@ -130,24 +130,26 @@ def run(recipe: Recipe, out: Path, report: Path | None = None) -> Study:
 
 def _check_writable(out: Path, report: Path | None) -> None:
     """Try both targets now: to learn it after minutes of work would be a pity."""
+    if report is not None:
+        if report.is_dir():
+            raise WorkbenchError(f"{report} is a folder; --json wants the name of a file.")
+        _try_folder(report.parent, f"{report} cannot be written", "--json")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
     except OSError as error:
         raise WorkbenchError(
-            f"The output folder {out} cannot be written ({error.strerror}); name another: --out."
+            f"The output folder {out} cannot be made ({error.strerror}); name another with --out."
         ) from error
-    if report is None:
-        return
-    if report.is_dir():
-        raise WorkbenchError(f"{report} is a folder; --json wants the name of a file.")
+    _try_folder(out, f"The output folder {out} cannot be written", "--out")
+
+
+def _try_folder(folder: Path, complaint: str, option: str) -> None:
     try:
-        with tempfile.TemporaryFile(dir=report.parent):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise WorkbenchError(
-            f"{report} cannot be written ({error.strerror}); name another file with --json."
+            f"{complaint} ({error.strerror}); name another with {option}."
         ) from error
 
 
