@@ -1,0 +1,113 @@
+"""Interactive quantization of transformers: load, observe, smooth, quantize, calibrate, freeze, compare, save.
+
+Importing this package imports neither torch nor transformers; a name does, when it is first used.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import WorkbenchError
+from workbench.progress import Cancelled, reporting
+
+if TYPE_CHECKING:
+    from workbench.compare import Comparison, compare
+    from workbench.models import LoadedModel, bundled, load, save
+    from workbench.observe import Statistics, observe
+    from workbench.quant import (
+        Calibration,
+        QLinear,
+        QModule,
+        QTensor,
+        QuantArgs,
+        freeze,
+        qint8,
+        quantization_map,
+        quantize,
+        register_qmodule,
+        requantize,
+    )
+    from workbench.recipe import Plan, Recipe
+    from workbench.session import Job, Session
+    from workbench.smooth import Smoothing, smooth
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "workbench.compare": ("Comparison", "compare"),
+    "workbench.models": ("LoadedModel", "bundled", "load", "save"),
+    "workbench.observe": ("Statistics", "observe"),
+    "workbench.quant": (
+        "Calibration",
+        "QLinear",
+        "QModule",
+        "QTensor",
+        "QuantArgs",
+        "freeze",
+        "qint8",
+        "quantization_map",
+        "quantize",
+        "register_qmodule",
+        "requantize",
+    ),
+    "workbench.recipe": ("Plan", "Recipe"),
+    "workbench.session": ("Job", "Session"),
+    "workbench.smooth": ("Smoothing", "smooth"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Calibration",
+    "Cancelled",
+    "Comparison",
+    "Job",
+    "LoadedModel",
+    "Plan",
+    "QLinear",
+    "QModule",
+    "QTensor",
+    "QuantArgs",
+    "Recipe",
+    "Session",
+    "Smoothing",
+    "Statistics",
+    "WorkbenchError",
+    "bundled",
+    "compare",
+    "freeze",
+    "load",
+    "observe",
+    "qint8",
+    "quantization_map",
+    "quantize",
+    "register_qmodule",
+    "reporting",
+    "requantize",
+    "save",
+    "smooth",
+]
+
+
+class _Package(ModuleType):
+    """Keeps `workbench.observe` the verb where the import system would put the subpackage."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -41,7 +41,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         default=1.0,
         help="fixed gain of a few channels of every block norm; 1 trains an ordinary model",
     )
-    parser.add_argument("--steps", type=int, default=4400, help="optimizer steps")
+    parser.add_argument("--steps", type=int, default=3000, help="optimizer steps")
     parser.add_argument("--batch", type=int, default=16, help="sequences in a step")
     parser.add_argument("--length", type=int, default=256, help="tokens in a sequence")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak of the schedule")

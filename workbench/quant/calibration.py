@@ -2,9 +2,10 @@
 
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from workbench.errors import WorkbenchError
 
@@ -15,14 +16,18 @@ class Calibration:
     """While entered, quantized modules run in float and record the range of their inputs.
 
     It reaches only the thread or task that entered it, and only the modules of `model` if one is given,
-    so that a chat and a calibration can share a process. `momentum` (0..1) weighs the past in the
-    "momentum" observer; the "max" observer has no use for it.
+    so that a chat and a calibration can share a process. Given the model, it also leaves out the
+    positions that `attention_mask` marks as padding, whose values mean nothing and may be large.
+    `momentum` (0..1) weighs the past in the "momentum" observer; the "max" observer has no use for it.
     """
 
     def __init__(self, model: nn.Module | None = None, *, momentum: float = 0.9) -> None:
         if not 0 <= momentum < 1:
             raise WorkbenchError(f"momentum {momentum} is outside 0 <= momentum < 1")
         self.momentum = momentum
+        self.model = model
+        self._mask: Tensor | None = None
+        self._handles: list[RemovableHandle] = []
         self._modules = None if model is None else {id(module) for module in model.modules()}
         self._tokens: list[Token[Calibration | None]] = []
 
@@ -30,7 +35,21 @@ class Calibration:
         """Whether `module` is to be watched."""
         return self._modules is None or id(module) in self._modules
 
+    def absmax(self, x: Tensor) -> Tensor:
+        """The largest absolute value of `x` [..., K] outside padding, float32 [], 0 where all is."""
+        rows = x.detach()
+        if self._mask is not None and rows.shape[:-1] == self._mask.shape:
+            rows = rows[self._mask.bool()]
+        return rows.abs().amax().float() if rows.numel() else rows.new_zeros(()).float()
+
+    def _keep_mask(self, _: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        mask = kwargs.get("attention_mask")
+        self._mask = mask if isinstance(mask, Tensor) else None
+
     def __enter__(self) -> Self:
+        if self.model is not None:
+            hook = self.model.register_forward_pre_hook(self._keep_mask, with_kwargs=True)
+            self._handles.append(hook)
         self._tokens.append(_active.set(self))
         return self
 
@@ -41,6 +60,8 @@ class Calibration:
         trace: TracebackType | None,
     ) -> None:
         _active.reset(self._tokens.pop())
+        while self._handles:
+            self._handles.pop().remove()
 
 
 def active_calibration(module: nn.Module) -> Calibration | None:

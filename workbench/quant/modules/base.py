@@ -83,8 +83,7 @@ class QModule(nn.Module, ABC):
         calibration = active_calibration(self)
         if calibration is not None:
             if self.observer is not None:
-                absmax = transformed.detach().abs().amax().float()
-                self.observer.update(absmax, calibration.momentum)
+                self.observer.update(calibration.absmax(transformed), calibration.momentum)
             return self.apply_float(transformed, self.weight)
         return self.apply_float(self.fake_quantize_input(transformed), self.fake_quantize_weight())
 

@@ -1,0 +1,96 @@
+"""A model together with what is needed to feed it."""
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.errors import WorkbenchError
+from workbench.models import text as pinned
+from workbench.models.bundled import Kind
+from workbench.models.prompts import Prompt, prompts
+from workbench.models.text import Split
+from workbench.progress import track
+
+EMBED_BATCH = 32
+
+
+@dataclass
+class LoadedModel:
+    """A model in evaluation mode, its tokenizer, and the pinned data to calibrate and judge it with."""
+
+    name: str
+    model: nn.Module
+    tokenizer: Any
+    kind: Kind
+    note: str
+    folder: Path | None
+
+    def batches(
+        self,
+        split: Split,
+        *,
+        samples: int | None = None,
+        length: int = 256,
+        batch_size: int = 8,
+        text: Path | str | None = None,
+        seed: int = 0,
+    ) -> list[dict[str, Tensor]]:
+        """Keyword inputs of a split: `samples` sequences, drawn by `seed` (all if None), of `length` tokens.
+
+        With `text`, the path of a UTF-8 file, that file instead of the pinned text; for an encoder one
+        sentence a line. Calibration and evaluation text never overlap. Raises WorkbenchError where the
+        text is empty, unreadable or shorter than one sequence.
+        """
+        if self.kind == "encoder":
+            lines = list(pinned.sentences(split))
+            if text is not None:
+                lines = [line for line in pinned.read_text(text).splitlines() if line.strip()]
+            return pinned.sentence_batches(self.tokenizer, lines, length, samples, batch_size, seed)
+        sources = [pinned.read_text(text)] if text is not None else list(pinned.files(split).values())
+        return pinned.token_batches(self.tokenizer, sources, length, samples, batch_size, seed)
+
+    def sentences(self, split: Split) -> list[str]:
+        """The pinned English sentences of a split."""
+        return list(pinned.sentences(split))
+
+    def prompts(self) -> list[Prompt]:
+        """The 200 pinned prompts for language models of Python."""
+        return prompts(self.tokenizer)
+
+    def copy(self) -> nn.Module:
+        """A new module tree that shares every tensor with the original, which verbs never write to."""
+        return share(self.model)
+
+    @torch.no_grad()
+    def embed(self, model: nn.Module, texts: list[str]) -> Tensor:
+        """Mean-pooled, normalized embeddings [n, d] of `texts`, as sentence encoders are used."""
+        if self.kind != "encoder":
+            raise WorkbenchError(f"{self.name} is a {self.kind}; only encoders make embeddings")
+        made = []
+        batches = pinned.sentence_batches(self.tokenizer, texts, 256, None, EMBED_BATCH, 0)
+        for batch in track(batches, "embedding"):
+            hidden = model(**batch).last_hidden_state
+            mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+            made.append((hidden * mask).sum(1) / mask.sum(1))
+        return torch.nn.functional.normalize(torch.cat(made).float(), dim=-1)
+
+    @cached_property
+    def parameters_count(self) -> int:
+        """Number of parameters, shared ones counted once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the parameters in memory."""
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
+
+def share(model: nn.Module) -> nn.Module:
+    """Copy the module tree of `model`; parameters and buffers stay the very same tensors."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})

@@ -1,0 +1,65 @@
+"""A recipe as a script."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.quant import QuantArgs
+    from workbench.recipe.spec import Recipe
+
+
+def recipe_code(recipe: "Recipe") -> str:
+    """Print the eight verbs with the arguments of `recipe`."""
+    calibration, quantization = recipe.calibration, recipe.quantization
+    data = [
+        f"samples={calibration.samples}",
+        f"length={calibration.length}",
+        f"batch_size={calibration.batch_size}",
+        f"seed={recipe.seed}",
+    ]
+    if calibration.text is not None:
+        data.append(f"text={calibration.text!r}")
+    exclude = list(quantization.exclude)
+    lines = [
+        "import torch",
+        "",
+        "import workbench as wb",
+        "",
+        f"lm = wb.load({recipe.model!r})",
+        f'batches = lm.batches("calibration", {", ".join(data)})',
+        "model = lm.copy()  # shares storage with lm.model until a verb changes it",
+    ]
+    if recipe.smoothing is not None:
+        lines += [
+            "stats = wb.observe(model, batches)",
+            "smoothing = wb.smooth("
+            f"model, stats, alpha={recipe.smoothing.alphas()!r}, exclude={exclude!r})",
+        ]
+    lines += [
+        "wb.quantize(",
+        "    model,",
+        f"    weights={args_code(quantization.weights)},",
+        f"    activations={args_code(activations_of(recipe))},",
+        f"    include={list(quantization.include)!r},",
+        f"    exclude={exclude!r},",
+        ")",
+        f"with torch.no_grad(), wb.Calibration(model, momentum={calibration.momentum}):",
+        "    for batch in batches:",
+        "        model(**batch)",
+        "wb.freeze(model)",
+        'report = wb.compare(lm.model, model, lm.batches("evaluation"))',
+        "print(report)",
+        'wb.save(model, "out", tokenizer=lm.tokenizer)',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def activations_of(recipe: "Recipe") -> "QuantArgs":
+    """The activation arguments with the observer that the calibration section names."""
+    chosen = recipe.quantization.activations
+    return chosen.model_copy(update={"observer": recipe.calibration.observer})
+
+
+def args_code(args: "QuantArgs") -> str:
+    """The constructor call that makes `args`, defaults left out."""
+    fields = [f"{name}={value!r}" for name, value in args.model_dump(exclude_defaults=True).items()]
+    return f"wb.QuantArgs({', '.join(fields)})"

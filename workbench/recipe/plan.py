@@ -1,0 +1,103 @@
+"""The plan: what came of a recipe, layer by layer."""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+from workbench.quant import QModule
+from workbench.recipe.spec import Recipe
+from workbench.smooth import Smoothing
+
+
+class LayerPlan(BaseModel):
+    """One matrix layer: bits, scheme, how it was smoothed, which op runs and why, bytes before and after."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: str
+    bits: int
+    scheme: str
+    how: str
+    alpha: float | None
+    op: str
+    op_reason: str
+    bytes: int
+    float_bytes: int
+    reason: str
+
+
+class Plan(BaseModel):
+    """Every linear layer of the model in order, quantized or not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str
+    layers: tuple[LayerPlan, ...]
+
+    @classmethod
+    def resolve(cls, recipe: Recipe, model: nn.Module, smoothing: Smoothing | None) -> Self:
+        """Describe `model` as `recipe` left it; complete once it is frozen."""
+        layers = []
+        for name, module in model.named_modules():
+            group = smoothing.of(name) if smoothing else None
+            how = group.how if group else "none"
+            alpha = group.alpha if group and group.how != "skipped" else None
+            if isinstance(module, QModule):
+                layers.append(_quantized(name, module, how, alpha, group.reason if group else ""))
+            elif isinstance(module, nn.Linear):
+                size = module.weight.numel() * module.weight.element_size()
+                layers.append(
+                    LayerPlan(
+                        name=name,
+                        kind=type(module).__name__,
+                        bits=8 * module.weight.element_size(),
+                        scheme="float",
+                        how=how,
+                        alpha=alpha,
+                        op="torch.nn.functional.linear",
+                        op_reason="the recipe leaves this layer in float",
+                        bytes=size,
+                        float_bytes=size,
+                        reason=group.reason if group else "",
+                    )
+                )
+        return cls(recipe=recipe.digest(), layers=tuple(layers))
+
+    def to_json(self) -> str:
+        """The plan as JSON text."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    def to_code(self) -> str:
+        """The plan as the quantize call it amounts to, layer names spelled out."""
+        chosen = [layer.name for layer in self.layers if layer.scheme != "float"]
+        listed = "".join(f"    {name!r},\n" for name in chosen)
+        return f"layers = [\n{listed}]\nwb.quantize(model, weights=weights, activations=activations, include=layers)\n"
+
+
+def _quantized(
+    name: str, module: QModule, how: str, alpha: float | None, reason: str
+) -> LayerPlan:
+    inputs = module.activations
+    if inputs is None:
+        scheme = "weights only"
+    else:
+        scheme = "o1 (per token)" if inputs.dynamic else "o3 (per tensor, static)"
+    tensors = [b for b in module.buffers(recurse=False)]
+    elements = module.weight.numel()
+    return LayerPlan(
+        name=name,
+        kind=type(module).__name__,
+        bits=module.weights.qtype.bits,
+        scheme=scheme,
+        how=how,
+        alpha=alpha,
+        op=module.op,
+        op_reason=module.op_reason,
+        bytes=sum(t.numel() * t.element_size() for t in tensors)
+        if module.frozen
+        else elements * module.weights.qtype.bits // 8,
+        float_bytes=elements * 4,
+        reason=reason,
+    )

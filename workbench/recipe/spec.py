@@ -1,0 +1,170 @@
+"""The recipe: one declarative document that says what each verb shall do."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from workbench.errors import WorkbenchError
+from workbench.quant import QuantArgs
+from workbench.recipe.code import recipe_code
+
+VERSION = 1
+
+Alpha = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Scheme = Literal["o1", "o3"]
+
+# SmoothQuant's names for how activations are quantized (arXiv:2211.10438, table 2).
+SCHEMES: dict[Scheme, QuantArgs] = {
+    "o1": QuantArgs(granularity="token", dynamic=True),
+    "o3": QuantArgs(granularity="tensor"),
+}
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CalibrationSpec(_Spec):
+    """What data statistics and static ranges come from; `text` is a UTF-8 file in place of the pinned."""
+
+    samples: int = Field(default=32, ge=1)
+    length: int = Field(default=256, ge=2)
+    batch_size: int = Field(default=8, ge=1)
+    observer: Literal["max", "momentum"] = "max"
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    text: str | None = None
+
+
+class SmoothingSpec(_Spec):
+    """SmoothQuant's alpha for all inputs, and for those that a pattern in `overrides` matches."""
+
+    alpha: Alpha = 0.5
+    overrides: dict[str, Alpha] = {}
+
+    def alphas(self) -> float | dict[str, float]:
+        """The argument for `workbench.smooth`."""
+        return {**self.overrides, "*": self.alpha} if self.overrides else self.alpha
+
+
+class QuantizationSpec(_Spec):
+    """How weights and activations are quantized, and in which layers."""
+
+    weights: QuantArgs = QuantArgs()
+    activations: QuantArgs = SCHEMES["o3"]
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ("lm_head",)
+
+
+class Recipe(_Spec):
+    """Model, calibration, smoothing (None for none) and quantization: all that a session needs."""
+
+    version: int = VERSION
+    model: str = "pylm-outliers"
+    calibration: CalibrationSpec = CalibrationSpec()
+    smoothing: SmoothingSpec | None = SmoothingSpec()
+    quantization: QuantizationSpec = QuantizationSpec()
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("version")
+    @classmethod
+    def _readable(cls, value: int) -> int:
+        if value != VERSION:
+            raise ValueError(
+                f"recipe version {value} cannot be read; allowed: {VERSION} "
+                "(a newer one needs a newer quantization-workbench)"
+            )
+        return value
+
+    @property
+    def scheme(self) -> Scheme:
+        """SmoothQuant's name of the activation scheme."""
+        return "o1" if self.quantization.activations.dynamic else "o3"
+
+    def with_scheme(self, scheme: Scheme) -> Self:
+        """The same recipe with activations per token as they come ("o1") or static ("o3")."""
+        if scheme not in SCHEMES:
+            raise WorkbenchError(f"scheme {scheme!r} is unknown; allowed: {', '.join(SCHEMES)}")
+        return self._with("quantization", {"activations": SCHEMES[scheme].model_dump()})
+
+    def with_alpha(self, alpha: float | None) -> Self:
+        """The same recipe smoothed with `alpha`, or not at all with None."""
+        if alpha is None:
+            return self._checked(self.model_dump() | {"smoothing": None})
+        kept = self.smoothing.overrides if self.smoothing else {}
+        return self._checked(
+            self.model_dump() | {"smoothing": {"alpha": alpha, "overrides": kept}}
+        )
+
+    def with_calibration(self, **values: Any) -> Self:
+        """The same recipe with some fields of `calibration` replaced."""
+        return self._with("calibration", values)
+
+    def with_model(self, name: str) -> Self:
+        """The same recipe for another model."""
+        return self._checked(self.model_dump() | {"model": name})
+
+    def _with(self, section: str, values: dict[str, Any]) -> Self:
+        document = self.model_dump()
+        return self._checked(document | {section: document[section] | values})
+
+    @classmethod
+    def _checked(cls, document: Any) -> Self:
+        """Validate `document`; every complaint becomes part of one sentence."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise WorkbenchError(f"the recipe is not valid: {_explain(error)}") from error
+
+    def to_json(self) -> str:
+        """The document as JSON text."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a document; raises WorkbenchError naming each unknown field or value out of range."""
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise WorkbenchError(f"the recipe is not JSON: {error}") from error
+        return cls._checked(document)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a recipe file."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise WorkbenchError(f"the recipe {path} cannot be read: {error}") from error
+        return cls.from_json(text)
+
+    def save(self, path: Path | str) -> None:
+        """Write a recipe file."""
+        try:
+            Path(path).write_text(self.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise WorkbenchError(f"the recipe cannot be written to {path}: {error}") from error
+
+    def digest(self) -> str:
+        """A hash that equal recipes share."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def to_code(self) -> str:
+        """A script of the eight verbs that does what this recipe says, with no widget imported."""
+        return recipe_code(self)
+
+
+def _explain(error: ValidationError) -> str:
+    """One clause for each complaint: where, what was found, what is wrong with it."""
+    clauses = []
+    for complaint in error.errors():
+        where = ".".join(str(part) for part in complaint["loc"]) or "document"
+        message = complaint["msg"].removeprefix("Value error, ")
+        if complaint["type"] == "extra_forbidden":
+            clauses.append(f"unknown field {where!r}")
+        else:
+            clauses.append(f"{where} is {complaint['input']!r}: {message}")
+    return "; ".join(clauses)

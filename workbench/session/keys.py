@@ -1,0 +1,45 @@
+"""What a measured result depends on, hashed, so that it is reused where it holds and nowhere else."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import workbench
+
+
+def content_digest(model: nn.Module) -> str:
+    """A hash of every parameter and buffer of `model`, by name and value."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def data_digest(batches: Iterable[Mapping[str, Any]]) -> str:
+    """A hash of all tensors of `batches`."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        for name, value in sorted(batch.items()):
+            if isinstance(value, Tensor):
+                digest.update(name.encode())
+                digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def result_key(recipe: str, model: str, data: str) -> str:
+    """Hash the digests of recipe, model content and data with code version, machine and threads."""
+    parts = {
+        "recipe": recipe,
+        "model": model,
+        "data": data,
+        "versions": [workbench.__version__, torch.__version__],
+        "machine": [platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability()],
+        "threads": torch.get_num_threads(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
