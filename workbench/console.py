@@ -119,28 +119,30 @@ def _quality(study: Study) -> Table:
 
 def _latency(study: Study, index: int, threads: int, tokens: int) -> Table:
     table = Table(
-        title=f"Latency in ms, {_threads(threads)}: median (quartiles), times faster than fp32",
+        title=f"Latency in ms, {_threads(threads)}: median (quartiles); x fp32: times faster than fp32",
         title_justify="left",
+        caption="* all but the one that makes the logits, which stays in float",
+        caption_justify="left",
     )
+    fp32, bf16, *_ = (variant.speed[index] for variant in study.variants)
+    titles = [f"prefill of {tokens}", "x fp32", "x bf16", "its linears*", "x fp32"]
+    if fp32.decode_ms:
+        titles += ["decode, per token", "x fp32"]
     table.add_column("variant")
-    titles = [f"prefill of {tokens}", "its linears*", "decode, per token"]
-    decodes = study.variants[0].speed[index].decode_ms is not None
-    for title in titles if decodes else titles[:2]:
+    for title in titles:
         table.add_column(title, justify="right")
-    table.add_column("prefill against bf16", justify="right")
-    baseline, bf16 = study.variants[0].speed[index], study.variants[1].speed[index]
     for variant in study.variants:
-        speed = variant.speed[index]
+        ours = variant.speed[index]
         cells = [
-            _timing(speed.prefill_ms, baseline.prefill_ms),
-            _timing(speed.linear_ms, baseline.linear_ms),
+            _timing(ours.prefill_ms),
+            _times(ours.prefill_ms, fp32.prefill_ms),
+            _times(ours.prefill_ms, bf16.prefill_ms),
+            _timing(ours.linear_ms),
+            _times(ours.linear_ms, fp32.linear_ms),
         ]
-        if speed.decode_ms is not None and baseline.decode_ms is not None:
-            cells.append(_timing(speed.decode_ms, baseline.decode_ms))
-        cells.append(f"x {bf16.prefill_ms.median / speed.prefill_ms.median:.2f}")
+        if ours.decode_ms and fp32.decode_ms:
+            cells += [_timing(ours.decode_ms), _times(ours.decode_ms, fp32.decode_ms)]
         table.add_row(variant.name, *cells)
-    table.caption = "* all but the one that makes the logits, which stays in float"
-    table.caption_justify = "left"
     return table
 
 
@@ -208,6 +210,10 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _timing(timing: Timing, baseline: Timing) -> str:
-    spread = f"{timing.median:.2f} ({timing.low:.2f}-{timing.high:.2f})"
-    return f"{spread}  x {baseline.median / timing.median:.2f}"
+def _timing(timing: Timing) -> str:
+    digits = 1 if timing.median >= 10 else 2
+    return f"{timing.median:.{digits}f} ({timing.low:.{digits}f}-{timing.high:.{digits}f})"
+
+
+def _times(timing: Timing, reference: Timing) -> str:
+    return f"{reference.median / timing.median:.2f}"
