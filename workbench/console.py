@@ -119,7 +119,7 @@ def _quality(study: Study) -> Table:
 
 def _latency(study: Study, index: int, threads: int, tokens: int) -> Table:
     table = Table(
-        title=f"Latency in ms, {_threads(threads)}: median (quartiles); x fp32: times faster than fp32",
+        title=f"Latency in ms, {_threads(threads)}: median (quartiles); x: times faster",
         title_justify="left",
         caption="* all but the one that makes the logits, which stays in float",
         caption_justify="left",
