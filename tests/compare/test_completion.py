@@ -30,9 +30,10 @@ def test_parses(completion: str, expected: bool) -> None:
     assert parses(PROMPT, completion) is expected
 
 
-def test_the_rest_of_the_prompts_last_line_is_not_a_new_line() -> None:
-    assert not parses("x = 1 +", " 2\ny = 3\nz = 4\n")
-    assert parses("x = 1 +", " 2\ny = 3\nz = 4\nw = 5\n")
+def test_the_rest_of_the_prompts_last_line_is_a_new_line() -> None:
+    assert parses("x = 1 +", " 2\ny = 3\nz = 4\n")
+    assert not parses("x = 1 +", " 2\ny = 3\n")
+    assert not parses("x = 1 + 2", "\ny = 3\nz = 4\n")
 
 
 def test_whole_statements_keeps_what_is_whole() -> None:

@@ -14,14 +14,13 @@ def parses(prompt: str, completion: str) -> bool:
     The completion is cut at its last complete line. What then stands there has to be the beginning
     of some valid program: an error anywhere fails it, a block or bracket still open at the end does
     not. Cut further, to whole statements, it has to parse and to hold at least three non-blank
-    lines that the completion began. (The rest of the prompt's last line is not one of them.)
+    lines of the completion, the rest of the prompt's last line among them.
     """
     source = prompt + completion[: completion.rfind("\n") + 1]
     whole = whole_statements(source)
     if whole is None:
         return False
-    prompt_lines = prompt.count("\n") + (prompt[-1:] not in {"", "\n"})
-    return sum(bool(line.strip()) for line in whole.split("\n")[prompt_lines:]) >= NEW_LINES
+    return sum(bool(line.strip()) for line in whole[len(prompt) :].split("\n")) >= NEW_LINES
 
 
 def whole_statements(source: str) -> str | None:
