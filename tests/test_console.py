@@ -1,0 +1,97 @@
+"""What the command line prints of a study."""
+
+import pytest
+
+from workbench import console
+from workbench.compare import Speed, Timing
+from workbench.study import Study, Variant
+
+
+def variant(name: str, scheme: str, prefill: float, decode: float, **figures) -> Variant:
+    def timing(median: float) -> Timing:
+        return Timing(median=median, low=median - 0.5, high=median + 0.5, runs=7)
+
+    speed = Speed(
+        prefill_ms=timing(prefill),
+        decode_ms=timing(decode),
+        linear_ms=timing(prefill / 2),
+        prompt_tokens=512,
+        threads=1,
+    )
+    values = {
+        "loss": 1.0, "perplexity": 2.718, "parse_rate": 0.625, "agreement": 0.5, "cosine": None,
+        "cosine_min": None, "neighbour_agreement": None, "smoothed": False, "bytes": 2_500_000,
+        "op": "some_op", "op_reason": "some reason", "checkpoint": f"out/{name}",
+    }  # fmt: skip
+    return Variant(
+        name=name,
+        scheme=scheme,
+        prefill_ms=prefill,
+        decode_ms=decode,
+        linear_ms=prefill / 2,
+        speed=[speed],
+        **(values | figures),
+    )
+
+
+@pytest.fixture
+def study() -> Study:
+    return Study(
+        model="pylm",
+        kind="causal-lm",
+        note="Made to teach.",
+        variants=[
+            variant("fp32", "fp32", 100.0, 6.0),
+            variant("bf16", "bf16", 50.0, 8.0),
+            variant("naive O3", "o3", 80.0, 7.0),
+        ],
+        machine={},
+        recipe={},
+        versions={},
+        seconds=12.3,
+    )
+
+
+def test_what_got_slower_is_said(study) -> None:
+    assert console.slower(study) == [
+        "Slower than fp32: naive O3, decoding with 1 thread, 7.00 ms against 6.00.",
+        "Slower than bf16: naive O3, prefill with 1 thread, 80.00 ms against 50.00.",
+    ]
+
+
+def test_a_study_is_shown_whole(study, capsys) -> None:
+    console.show_study(study)
+    text = capsys.readouterr().out
+    rows = [line.split() for line in text.splitlines() if "naive O3" in line]
+    quality, latency = (" ".join(cell for cell in row if cell != "│") for row in rows[:2])
+    assert quality == "naive O3 2.718 62.5% 50.0% 2.5"
+    assert latency == (
+        "naive O3 80.0 (79.5-80.5) 1.25 0.62 40.0 (39.5-40.5) 1.25 7.00 (6.50-7.50) 0.86"
+    )
+    for part in ("Made to teach.", "some_op", "some reason", "prefill of 512", "1 thread"):
+        assert part in text
+
+
+def test_an_encoder_is_shown_by_its_cosines(study, capsys) -> None:
+    figures = {"perplexity": None, "agreement": None, "parse_rate": None, "decode_ms": None}
+    figures |= {"cosine": 0.99876, "cosine_min": 0.9, "neighbour_agreement": 0.75}
+    encoder = study.model_copy(
+        update={
+            "kind": "encoder",
+            "variants": [v.model_copy(update=figures) for v in study.variants],
+        }
+    )
+    console.show_study(encoder)
+    text = capsys.readouterr().out
+    for part in ("0.9988", "0.9000", "75.0%"):
+        assert part in text
+    assert "perplexity" not in text
+
+
+def test_bars_take_what_track_reports() -> None:
+    with console.Bars() as bars:
+        for done in range(3):
+            bars.update("reading", done, 2)
+        bars.update("unknown length", 5, None)
+        bars.check()
+        assert list(bars.tasks) == ["unknown length"]
