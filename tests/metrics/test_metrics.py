@@ -1,0 +1,46 @@
+"""Metrics against values worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from workbench import metrics
+
+
+def test_sqnr_of_a_tenth_is_twenty_decibels():
+    reference = torch.tensor([3.0, 4.0])
+    assert metrics.sqnr_db(reference, reference * 1.1) == pytest.approx(20, abs=1e-5)
+
+
+def test_sqnr_of_equals_is_infinite():
+    assert metrics.sqnr_db(torch.ones(3), torch.ones(3)) == math.inf
+
+
+def test_kl_of_two_coins():
+    p, q = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
+    expected = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    assert metrics.kl_divergence(p, q).item() == pytest.approx(expected, rel=1e-6)
+    assert metrics.kl_divergence(p, p).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_top1_agreement_ignores_scale():
+    logits = torch.tensor([[1.0, 2.0], [5.0, 4.0]])
+    assert metrics.top1_agreement(logits, logits * 3).all()
+    assert not metrics.top1_agreement(logits, -logits).any()
+
+
+def test_neighbours_swap_when_points_do():
+    points = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+    assert metrics.neighbour_agreement(points, points) == 1
+    assert metrics.neighbour_agreement(points, points[[0, 2, 1, 3]]) == 0
+
+
+def test_neighbours_need_company():
+    with pytest.raises(ValueError, match="more than 1"):
+        metrics.neighbour_agreement(torch.ones(1, 2), torch.ones(1, 2))
+
+
+def test_cosine_of_a_right_angle():
+    found = metrics.cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
+    assert found.item() == pytest.approx(0)
