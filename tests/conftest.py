@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 MUST_RUN = set(os.environ.get("WORKBENCH_NO_SKIP", "").split())  # markers
 _skipped: list[str] = []
@@ -35,8 +37,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture
-def tiny_llama() -> LlamaForCausalLM:
+def tiny_llama() -> "LlamaForCausalLM":
     """A random Llama of two blocks over 97 tokens; the same weights every time."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.manual_seed(0)
     return LlamaForCausalLM(
         LlamaConfig(
