@@ -164,3 +164,22 @@ def test_a_call_during_another_ones_turn_asks_for_one_more(session) -> None:
     loader.join(20)
     assert seen[0] == "empty"
     assert seen.count("loaded") == 2
+
+
+def test_progress_does_not_take_back_an_edit_on_its_way(session) -> None:
+    """The worker reports progress between an edit's arrival and the recipe's change."""
+    explorer = AlphaExplorer(session)
+    update = session.update
+
+    def late(recipe) -> None:
+        worker = threading.Thread(target=session._notify)
+        worker.start()
+        worker.join(10)
+        assert not worker.is_alive()
+        assert explorer.alpha == 0.7
+        update(recipe)
+
+    session.update = late
+    explorer.set_state({"alpha": 0.7})
+    assert explorer.error == ""
+    assert explorer.alpha == session.recipe.smoothing.alpha == 0.7

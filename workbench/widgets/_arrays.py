@@ -23,7 +23,7 @@ def finite(value: float | None) -> float | None:
 
 
 def heat_row(absmax: torch.Tensor) -> torch.Tensor:
-    """Give log10(absmax / median), max-pooled over equal runs of channels to 512 columns at most."""
+    """Give log10(absmax / median), max-pooled over equal runs to at most 512 columns."""
     median = absmax.median().clamp(min=1e-12)
     levels = (absmax.clamp(min=1e-12) / median).log10()
     run = math.ceil(len(levels) / COLUMNS)

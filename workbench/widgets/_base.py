@@ -76,6 +76,8 @@ class View(anywidget.AnyWidget):
         self._turn = threading.Lock()
         self._again = False
         self._closed = False
+        self._follower: int | None = None
+        self._shown: Any = None
         super().__init__(**keywords)
         self.on_msg(self._pressed)
         self._unsubscribe: Callable[[], None] = session.subscribe(lambda _: self.follow())
@@ -88,19 +90,35 @@ class View(anywidget.AnyWidget):
         """Bring the view up to date; called from any thread, and never waits for another one.
 
         A call that arrives during another one's turn only asks for one more turn, so that an older
-        snapshot never overwrites a newer one and no two locks are ever held together.
+        snapshot never overwrites a newer one.
         """
         self._again = True
         while self._again and not self._closed and self._turn.acquire(blocking=False):
             try:
                 self._again = False
+                self._follower = threading.get_ident()
                 self._show_job()
                 self.refresh()
-            except Exception as problem:
+            except Exception as problem:  # a view must not fail the job it watches
                 log.exception("a view could not follow its session")
                 self.error = f"this view is out of date: {problem}"
             finally:
+                self._follower = None
                 self._turn.release()
+
+    @property
+    def following(self) -> bool:
+        """Whether this thread is inside `refresh`, so that a change of a trait is no edit."""
+        return self._follower == threading.get_ident()
+
+    def recipe_is_new(self) -> bool:
+        """Whether the recipe was replaced since the last call; `refresh` shows only a new one.
+
+        A notice of progress must not take back an edit that has not reached the recipe yet.
+        """
+        recipe = self.session.recipe
+        new, self._shown = recipe is not self._shown, recipe
+        return new
 
     def submit(self, verb: str, *arguments: Any) -> "Job":
         """Queue `verb` on the session's worker and forget the error shown before."""
@@ -125,11 +143,14 @@ class View(anywidget.AnyWidget):
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """Take an edit made in the browser; one that is refused is explained there and undone."""
-        with self._explained():
+        taken = False
+        with self._turn, self._explained():  # no other thread's refresh between edit and observers
             super().set_state(sync_data)
-            return
+            taken = True
+        if not taken:
+            self._shown = None
+            self.send_state([name for name in sync_data if name in self.keys])
         self.follow()
-        self.send_state([name for name in sync_data if name in self.keys])
 
     def _pressed(self, _: Any, content: dict[str, Any], __: Any) -> None:
         name = content.get("call")

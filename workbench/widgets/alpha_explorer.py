@@ -70,14 +70,11 @@ class AlphaExplorer(View):
 
     def refresh(self) -> None:
         """Show the recipe's alpha, the statistics, and the points measured for this recipe."""
-        smoothing = self.session.recipe.smoothing
-        self._following = True
-        try:
+        if self.recipe_is_new():
+            smoothing = self.session.recipe.smoothing
             self.smooth = smoothing is not None
             if smoothing is not None:
                 self.alpha = smoothing.alpha
-        finally:
-            self._following = False
         self.groups = group_names(self.session)
         if self.group not in self.groups:
             self.group = self.groups[0] if self.groups else ""
@@ -85,7 +82,7 @@ class AlphaExplorer(View):
         self._show_points()
 
     def _edit(self, _: Any) -> None:
-        if not getattr(self, "_following", False):
+        if not self.following:
             recipe = self.session.recipe
             self.session.update(recipe.with_alpha(self.alpha if self.smooth else None))
 

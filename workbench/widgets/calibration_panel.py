@@ -59,22 +59,18 @@ class CalibrationPanel(View):
 
     def refresh(self) -> None:
         """Show the recipe's choices and how far the session is."""
-        recipe = self.session.recipe
-        self._following = True
-        try:
+        if self.recipe_is_new():
+            recipe = self.session.recipe
             for name in CALIBRATION:
                 setattr(self, name, getattr(recipe.calibration, name))
-            if recipe.scheme in ("o1", "o3"):
-                self.scheme = recipe.scheme
-        finally:
-            self._following = False
+            self.scheme = recipe.scheme
         self.stage = self.session.stage
 
     def _edit(self, change: Any) -> None:
-        if not getattr(self, "_following", False):
+        if not self.following:
             recipe = self.session.recipe
             self.session.update(recipe.with_calibration(**{change["name"]: change["new"]}))
 
     def _choose(self, change: Any) -> None:
-        if not getattr(self, "_following", False):
+        if not self.following:
             self.session.update(self.session.recipe.with_scheme(change["new"]))

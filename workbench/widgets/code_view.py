@@ -1,7 +1,5 @@
 """The same work as text: the recipe, and the script that needs no widget."""
 
-from typing import Any
-
 import traitlets as t
 
 from workbench.widgets._base import View
@@ -28,8 +26,7 @@ class CodeView(View):
 
     def refresh(self) -> None:
         """Print the recipe anew when it changed."""
-        recipe: Any = self.session.recipe
-        if recipe is not getattr(self, "_printed", None):
-            self._printed = recipe
+        if self.recipe_is_new():
+            recipe = self.session.recipe
             self.python = recipe.to_code()
             self.json = recipe.to_json()

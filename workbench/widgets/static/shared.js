@@ -1,7 +1,11 @@
 // Helpers that every view starts from: elements, buttons, the job bar, the error strip.
 
+// In command mode JupyterLab takes arrows and Enter from whatever has the focus, unless told not to.
+const FOCUSABLE = ["button", "input", "select", "canvas", "tr", "pre", "summary"];
+
 function h(tag, attributes = {}, ...children) {
-  return furnish(document.createElement(tag), attributes, children);
+  const keepsKeys = FOCUSABLE.includes(tag) ? { "data-lm-suppress-shortcuts": true } : {};
+  return furnish(document.createElement(tag), { ...keepsKeys, ...attributes }, children);
 }
 
 function svg(tag, attributes = {}, ...children) {

@@ -1,0 +1,120 @@
+"""A real Chromium and the real servers, as the commands start them."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for drawn.py and expected.py, shared by the tests
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SETTINGS = {
+    "themes": {"theme": "JupyterLab Dark"},
+    "notification": {"fetchNews": "false", "checkForUpdates": False},  # asks nothing, calls nobody
+}
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator:
+    """The browser, shared by all tests."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, from [test]")
+    for module in ("anywidget", "jupyterlab", "voila"):
+        pytest.importorskip(module, reason="needs the extra [lab]")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium, pictures, request) -> Iterator:
+    """A fresh tall page; an uncaught exception in its scripts fails the test."""
+    page, wrong = chromium.new_page(viewport={"width": 1280, "height": 2200}), []
+    page.set_default_timeout(60_000)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    yield page
+    page.screenshot(path=pictures / f"last-{request.node.name}.png")
+    page.close()
+    assert [text for text in wrong if "Canceled" not in text] == []
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    """Where screenshots go: WORKBENCH_PICTURES, or a temporary folder."""
+    folder = os.environ.get("WORKBENCH_PICTURES")
+    made = Path(folder) if folder else tmp_path_factory.mktemp("pictures")
+    made.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def voila() -> Iterator[str]:
+    """Address of `workbench serve` on the shipped notebooks."""
+    with _server("serve", "browser=False, options=['--Voila.log_level=ERROR']") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory) -> Iterator[str]:
+    """Address of `workbench lab` on a copy of the shipped notebooks, in its dark theme."""
+    root = tmp_path_factory.mktemp("lab")
+    settings = root / "settings"
+    extension = settings / "@jupyterlab" / "apputils-extension"
+    extension.mkdir(parents=True)
+    for name, content in SETTINGS.items():
+        (extension / f"{name}.jupyterlab-settings").write_text(json.dumps(content))
+    options = ["--IdentityProvider.token=", "--ServerApp.log_level=ERROR", "--allow-root"]
+    call = f"folder=pathlib.Path({str(root / 'notebooks')!r}), browser=False, options={options}"
+    with _server("lab", call, JUPYTERLAB_SETTINGS_DIR=str(settings)) as address:
+        yield address
+
+
+@contextmanager
+def _server(function: str, arguments: str, **environment: str) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = (
+        f"import pathlib, sys; from workbench.serve import {function}; "
+        f"sys.exit({function}(port={port}, {arguments}))"
+    )
+    # One thread a kernel: two kernels that both spin on all cores are slower than both on one.
+    surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+    server = subprocess.Popen([sys.executable, "-c", script], env=surroundings)
+    try:
+        _wait_until_listening(server, port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _wait_until_listening(server: subprocess.Popen, port: int) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        assert server.poll() is None, "the server ended"
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the server does not listen")
