@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -115,15 +116,17 @@ def _require(module: str) -> None:
 
 
 def _run(module: str, *arguments: str, environment: dict[str, str] | None = None) -> int:
-    """Run a server until it ends or is interrupted; Ctrl-C reaches it too, and it cleans up."""
+    """Run a server until it ends; Ctrl-C and a request to terminate reach it, and it cleans up."""
     command = [sys.executable, "-m", module, *arguments]
     surroundings = {**os.environ, **(environment or {})}
     with subprocess.Popen(command, env=surroundings) as server:  # noqa: S603 - our own arguments
-        while True:
-            try:
-                return server.wait()
-            except KeyboardInterrupt:
-                continue
-            except BaseException:
-                server.terminate()
-                raise
+        before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+        try:
+            while True:
+                try:
+                    return server.wait()
+                except KeyboardInterrupt:  # the terminal sent it to the server as well
+                    continue
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            server.terminate()

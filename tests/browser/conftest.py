@@ -7,11 +7,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 sys.path.insert(0, str(Path(__file__).parent))  # for drawn.py and expected.py, shared by the tests
 
@@ -45,15 +49,21 @@ def chromium() -> Iterator:
         browser.close()
 
 
-@pytest.fixture
-def page(chromium, pictures, request) -> Iterator:
-    """A fresh tall page; an uncaught exception in its scripts fails the test."""
-    page, wrong = chromium.new_page(viewport={"width": 1280, "height": 2200}), []
-    page.set_default_timeout(60_000)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    yield page
-    page.screenshot(path=pictures / f"last-{request.node.name}.png")
-    page.close()
+@pytest.fixture(scope="module")
+def new_page(chromium, pictures) -> Iterator[Callable[[str], "Page"]]:
+    """Open fresh tall pages by name; an uncaught exception in their scripts is a failure."""
+    opened, wrong = {}, []
+
+    def open_page(name: str) -> "Page":
+        page = opened[name] = chromium.new_page(viewport={"width": 1280, "height": 2200})
+        page.set_default_timeout(90_000)
+        page.on("pageerror", lambda error: wrong.append(f"{name}: {error}"))
+        return page
+
+    yield open_page
+    for name, page in opened.items():
+        page.screenshot(path=pictures / f"last-{name}.png")
+        page.close()
     assert [text for text in wrong if "Canceled" not in text] == []
 
 

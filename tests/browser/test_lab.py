@@ -13,7 +13,8 @@ MODEL = "pylm-outliers"
 QKV = tuple(f"model.layers.0.self_attn.{part}_proj" for part in "qkv")
 
 
-def test_notebook_in_jupyterlab_from_load_to_comparison(page, lab, pictures) -> None:
+def test_notebook_in_jupyterlab_from_load_to_comparison(new_page, lab, pictures) -> None:
+    page = new_page("lab")
     page.set_viewport_size({"width": 1500, "height": 2000})
     page.goto(f"{lab}/lab/tree/workbench.ipynb")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
@@ -45,6 +46,9 @@ def test_notebook_in_jupyterlab_from_load_to_comparison(page, lab, pictures) -> 
     running.filter(has_text="calibrate: cancelled").wait_for(timeout=5_000)
 
     # And the comparison, as a script measures it.
+    slider.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowLeft")
     for label, value in (("Samples", "32"), ("Tokens in each", "256")):
         panel.get_by_label(label).fill(value)
         page.keyboard.press("Tab")
@@ -52,7 +56,7 @@ def test_notebook_in_jupyterlab_from_load_to_comparison(page, lab, pictures) -> 
     row = page.locator("[data-view=comparison] tr[data-key=perplexity]")
     row.wait_for()
     quantized = float(row.get_attribute("data-quantized"))
-    assert quantized == pytest.approx(compared(MODEL, 0.6).perplexity, rel=2e-3)
+    assert quantized == pytest.approx(compared(MODEL, 0.5).perplexity, rel=2e-3)
     assert page.locator(".jp-OutputArea-output[data-mime-type*=error]").count() == 0
     page.locator("[data-view=alpha]").scroll_into_view_if_needed()
     assert brightness(page, "[data-view=alpha]", "backgroundColor") < 0.2

@@ -34,7 +34,7 @@ function render({ model, el }) {
     const ranks = ranked.map((_, i) => i + 1);
     const plot = chart({
       label: `Absolute maximum of each channel of ${model.get("group")}, largest first, logarithmic; weights overlaid`,
-      height: 250, x: [1, Math.max(2, x.length)], xLog: true, y: limits(x, w), yLog: true,
+      height: 250, x: [1, Math.max(2, x.length)], xLog: true, y: limits(x, w, [2.5 * x[ranked[0]]]), yLog: true, // room for the labels
       xLabel: "channel, by rank of its activation", yLabel: "absolute maximum", xTicks: rankTicks(x.length),
     });
     line(plot, "weight", ranks, ranked.map((c) => w[c]));
