@@ -34,6 +34,7 @@ def test_skips(source: str, must_run: str, succeeds: bool, tmp_path: Path) -> No
         env={
             **os.environ,
             "WORKBENCH_NO_SKIP": must_run,
+            "PYTEST_ADDOPTS": "",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # quicker
         },
         cwd=tmp_path,

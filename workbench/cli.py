@@ -14,12 +14,12 @@ LAB = ("ipywidgets", "anywidget", "plotly", "jupyterlab", "voila")
 DESCRIPTION = """\
 See which activation channels break 8-bit arithmetic, smooth them, quantize, compare, take it away.
 
-  workbench run                       the bundled model through the whole path, as a table
-  workbench run --model minilm        the same for a sentence encoder
-  workbench run recipe.json           a recipe of your own (the notebook writes them)
-  workbench lab                       JupyterLab on the workbench notebook
-  workbench serve                     the same notebook as an app, under Voila
-  workbench doctor                    what this machine can do, and what it cannot and why
+  workbench run                                the bundled model through the whole path, as a table
+  workbench run --model minilm --alpha 0.9     the same for a sentence encoder
+  workbench run recipe.json                    a recipe of your own (the notebook writes them)
+  workbench lab                                JupyterLab on the workbench notebook
+  workbench serve                              the same notebook as an app, under Voila
+  workbench doctor                             what this machine can do, and what it cannot and why
 """
 
 RUN = """\
