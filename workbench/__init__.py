@@ -1,6 +1,7 @@
-"""Interactive quantization of transformers: load, observe, smooth, quantize, calibrate, freeze, compare, save.
+"""Interactive quantization of transformers, from loading a model to comparing and saving it.
 
-Importing this package imports neither torch nor transformers; a name does, when it is first used.
+The verbs are load, observe, smooth, quantize, calibrate, freeze, compare and save. Importing this
+package imports neither torch nor transformers; a name does, when it is first used.
 """
 
 import sys
@@ -11,9 +12,13 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import WorkbenchError
 from workbench.progress import Cancelled, reporting
 
+# Functions that share their module's name come from that module: mypy would confuse the two.
 if TYPE_CHECKING:
     from workbench.compare import Comparison, compare
-    from workbench.models import LoadedModel, bundled, load, save
+    from workbench.models.bundled import bundled
+    from workbench.models.load import load
+    from workbench.models.loaded import LoadedModel
+    from workbench.models.save import save
     from workbench.observe import Statistics, observe
     from workbench.quant import (
         Calibration,
@@ -21,16 +26,14 @@ if TYPE_CHECKING:
         QModule,
         QTensor,
         QuantArgs,
-        freeze,
         qint8,
-        quantization_map,
-        quantize,
         register_qmodule,
-        requantize,
     )
+    from workbench.quant.freeze import freeze
+    from workbench.quant.quantize import quantization_map, quantize, requantize
     from workbench.recipe import Plan, Recipe
     from workbench.session import Job, Session
-    from workbench.smooth import Smoothing, smooth
+    from workbench.smooth.smooth import Smoothing, smooth
 
 __version__ = "0.1.0"
 

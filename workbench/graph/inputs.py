@@ -24,7 +24,7 @@ class InputGroup:
 
 
 def input_groups(model: nn.Module, batch: Mapping[str, Any]) -> list[InputGroup]:
-    """Trace `model(**batch)`; return the input groups of its `nn.Linear` modules in execution order."""
+    """Trace `model(**batch)`; return the input groups of its linears in order of execution."""
     norms = _norms(model, batch)
     offsets = {name: offset for name, (_, offset) in norms.items()}
     tied = _tied(model)
@@ -68,7 +68,7 @@ def input_groups(model: nn.Module, batch: Mapping[str, Any]) -> list[InputGroup]
 
 def group_name(linears: tuple[str, ...]) -> str:
     """Name a group after its linears: `layers.0.self_attn.[q_proj k_proj v_proj]`."""
-    parent, _, last = linears[0].rpartition(".")
+    parent = linears[0].rpartition(".")[0]
     if len(linears) == 1:
         return linears[0]
     if all(name.rpartition(".")[0] == parent for name in linears):

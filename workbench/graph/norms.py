@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 
 def gain_offset(module: nn.Module, x: Tensor) -> float | None:
-    """Return the `c` for which `module` multiplies by `c + weight`: 0 for most norms, 1 for Gemma's.
+    """Return the `c` for which `module` multiplies by `c + weight`: most norms 0, Gemma's 1.
 
-    None where it does not: the gain is changed twice and the outputs for `x` [..., K] must follow. The
-    module is left as it was.
+    None where it does not: the gain is changed twice and the outputs for `x` [..., K] must follow.
+    The module is left as it was.
     """
     weight = getattr(module, "weight", None)
     if not isinstance(weight, nn.Parameter) or weight.dim() != 1 or list(module.children()):

@@ -1,4 +1,4 @@
-"""Trace one forward: for every tensor that a module of interest makes or reads, who else reads it."""
+"""Trace one forward: who reads each tensor that a module of interest makes or reads."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 @dataclass
 class Reading:
-    """One traced tensor: the module that made it (if one of interest did) and everything that read it."""
+    """One traced tensor: the module of interest that made it, if any, and all that read it."""
 
     maker: str | None = None
     readers: list[str] = field(default_factory=list)  # linear modules, in order of execution
@@ -25,7 +25,9 @@ _VIEWS = frozenset(
     {"view", "reshape", "flatten", "unflatten", "contiguous", "to", "float", "unsqueeze", "squeeze"}
 )
 # Questions about a tensor, not uses of its values.
-_QUESTIONS = frozenset({"__get__", "size", "dim", "numel", "stride", "is_contiguous", "type", "get_device"})
+_QUESTIONS = frozenset(
+    {"__get__", "size", "dim", "numel", "stride", "is_contiguous", "type", "get_device"}
+)
 
 
 class _Listener(TorchFunctionMode):
@@ -73,10 +75,10 @@ class _Listener(TorchFunctionMode):
 def trace(
     model: nn.Module, batch: Mapping[str, Any], makers: Mapping[str, nn.Module]
 ) -> list[Reading]:
-    """Run `model(**batch)` once; return what read the outputs of `makers` and the inputs of linears.
+    """Run `model(**batch)` once; return who read the outputs of `makers` and the linears' inputs.
 
-    Readings come in order of execution. A tensor read by no linear is listed too, so that a caller can
-    say why it is left alone. Views of a tensor count as the tensor.
+    Readings come in order of execution. A tensor read by no linear is listed too, so that a caller
+    can say why it is left alone. Views of a tensor count as the tensor.
     """
     listener = _Listener()
     made = {id(module): name for name, module in makers.items()}
@@ -90,7 +92,7 @@ def trace(
 
         return hook
 
-    def leaving(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def leaving(_: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         name, module = listener.stack.pop()
         if id(module) in made and isinstance(output, Tensor):
             reading = listener.watch(output)

@@ -11,5 +11,5 @@ def kl_divergence(reference_logits: Tensor, candidate_logits: Tensor) -> Tensor:
 
 
 def top1_agreement(reference_logits: Tensor, candidate_logits: Tensor) -> Tensor:
-    """Whether both rank the same class first, for each position: [..., C], [..., C] -> bool [...]."""
+    """Whether both rank the same class first at each position: [..., C], [..., C] -> bool [...]."""
     return reference_logits.argmax(-1) == candidate_logits.argmax(-1)

@@ -18,9 +18,9 @@ _RENAME_EXCHANGE = 2
 def replacing(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder` that takes its place when the block ends without error.
 
-    The exchange is one system call where the platform has it (Linux); elsewhere the old folder is moved
-    aside first, and `recover` brings it back after a crash between the two moves. Raises WorkbenchError
-    where nothing can be written.
+    The exchange is one system call where the platform has it (Linux); elsewhere the old folder is
+    moved aside first, and `recover` brings it back after a crash between the two moves. Raises
+    WorkbenchError where nothing can be written.
     """
     folder = folder.absolute()
     try:
@@ -40,7 +40,7 @@ def replacing(folder: Path) -> Iterator[Path]:
         if folder.exists():
             _exchange(made, folder)
         else:
-            os.rename(made, folder)
+            made.rename(folder)
         _flush(folder.parent)
     except OSError as error:
         raise WorkbenchError(f"{folder} cannot be written: {error.strerror or error}") from error
@@ -52,7 +52,7 @@ def recover(folder: Path) -> None:
     """Bring back a folder that a crash left moved aside; a no-op everywhere else."""
     aside = _aside(folder)
     if not folder.exists() and aside.is_dir():
-        os.rename(aside, folder)
+        aside.rename(folder)
 
 
 def _exchange(made: Path, folder: Path) -> None:
@@ -64,8 +64,8 @@ def _exchange(made: Path, folder: Path) -> None:
             return
     aside = _aside(folder)
     shutil.rmtree(aside, ignore_errors=True)
-    os.rename(folder, aside)
-    os.rename(made, folder)
+    folder.rename(aside)
+    made.rename(folder)
     shutil.rmtree(aside, ignore_errors=True)
 
 

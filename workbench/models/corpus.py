@@ -88,6 +88,7 @@ class TokenBlocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> np.ndarray:
     """Join `texts` into one token stream, each opened by the end-of-text token."""
     start = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    assert isinstance(start, int)
     stream: list[int] = []
     for encoding in tokenizer.backend_tokenizer.encode_batch(texts):
         stream.append(start)

@@ -50,13 +50,13 @@ def _load_folder(folder: Path, name: str, note: str, dtype: torch.dtype) -> Load
     if manifest is None:
         model, tokenizer, kind = _from_transformers(str(folder), name, dtype)
         return LoadedModel(name, model, tokenizer, kind, note, folder)
-    model, tokenizer, kind = _from_manifest(folder, name, manifest)
+    model, tokenizer, kind = _from_manifest(folder, manifest)
     return LoadedModel(name, model, tokenizer, kind, manifest.note, folder)
 
 
 def _from_transformers(where: str, name: str, dtype: torch.dtype) -> tuple[nn.Module, Any, Kind]:
     """Let transformers load a float model, and refuse weights it had to make up."""
-    from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - slow to import
+    from transformers import AutoConfig, AutoTokenizer  # slow to import
 
     try:
         config = AutoConfig.from_pretrained(where)
@@ -79,9 +79,9 @@ def _from_transformers(where: str, name: str, dtype: torch.dtype) -> tuple[nn.Mo
     return model.eval(), tokenizer, kind
 
 
-def _from_manifest(folder: Path, name: str, manifest: Manifest) -> tuple[nn.Module, Any, Kind]:
+def _from_manifest(folder: Path, manifest: Manifest) -> tuple[nn.Module, Any, Kind]:
     """Rebuild what `save` wrote, bit for bit."""
-    from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - slow to import
+    from transformers import AutoConfig, AutoTokenizer  # slow to import
 
     try:
         tensors = load_file(folder / "model.safetensors")
@@ -103,7 +103,7 @@ def _from_manifest(folder: Path, name: str, manifest: Manifest) -> tuple[nn.Modu
 
 def _auto_class(config: Any) -> tuple[Any, Kind]:
     """The transformers class to load with: the language model where there is a causal one."""
-    from transformers import AutoModel, AutoModelForCausalLM  # noqa: PLC0415 - slow to import
+    from transformers import AutoModel, AutoModelForCausalLM  # slow to import
 
     names = getattr(config, "architectures", None) or []
     if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):

@@ -21,7 +21,7 @@ EMBED_BATCH = 32
 
 @dataclass
 class LoadedModel:
-    """A model in evaluation mode, its tokenizer, and the pinned data to calibrate and judge it with."""
+    """A model in evaluation mode, its tokenizer, and the pinned data to calibrate and judge it."""
 
     name: str
     model: nn.Module
@@ -40,18 +40,19 @@ class LoadedModel:
         text: Path | str | None = None,
         seed: int = 0,
     ) -> list[dict[str, Tensor]]:
-        """Keyword inputs of a split: `samples` sequences, drawn by `seed` (all if None), of `length` tokens.
+        """Make the keyword inputs of a split: sequences of `length` tokens, `batch_size` at a time.
 
-        With `text`, the path of a UTF-8 file, that file instead of the pinned text; for an encoder one
-        sentence a line. Calibration and evaluation text never overlap. Raises WorkbenchError where the
-        text is empty, unreadable or shorter than one sequence.
+        `seed` draws `samples` of them, None takes all. With `text`, the path of a UTF-8 file, that
+        file instead of the pinned text; for an encoder one sentence a line. Calibration and
+        evaluation text never overlap. Raises WorkbenchError where the text is empty, unreadable or
+        shorter than one sequence.
         """
         if self.kind == "encoder":
             lines = list(pinned.sentences(split))
             if text is not None:
                 lines = [line for line in pinned.read_text(text).splitlines() if line.strip()]
             return pinned.sentence_batches(self.tokenizer, lines, length, samples, batch_size, seed)
-        sources = [pinned.read_text(text)] if text is not None else list(pinned.files(split).values())
+        sources = list(pinned.files(split).values()) if text is None else [pinned.read_text(text)]
         return pinned.token_batches(self.tokenizer, sources, length, samples, batch_size, seed)
 
     def sentences(self, split: Split) -> list[str]:
@@ -63,7 +64,7 @@ class LoadedModel:
         return prompts(self.tokenizer)
 
     def copy(self) -> nn.Module:
-        """A new module tree that shares every tensor with the original, which verbs never write to."""
+        """A new module tree that shares the original's tensors, which verbs never write to."""
         return share(self.model)
 
     @torch.no_grad()

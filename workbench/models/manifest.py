@@ -12,7 +12,7 @@ from workbench.errors import WorkbenchError
 
 MANIFEST = "workbench.json"
 FORMAT_VERSION = 1
-# These keep float32 whatever the model's dtype: rounding a scale would change every value it scales.
+# These keep float32 whatever the model's dtype: rounding a scale changes every value it scales.
 SCALES = ("weight_scale", "input_scale", "input_transform")
 
 
@@ -28,7 +28,7 @@ class Manifest(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read the manifest at `path`, None where there is none; raises WorkbenchError if unusable."""
+        """Read the manifest at `path`, None if there is none; raises WorkbenchError if unusable."""
         if not path.is_file():
             return None
         try:

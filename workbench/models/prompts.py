@@ -29,7 +29,8 @@ def prompts(tokenizer: Any) -> list[Prompt]:
     made = []
     for row in json.loads(LIST.read_text(encoding="utf-8")):
         rest = texts[row["file"]][row["start"] :]
-        encoded = tokenizer(rest[: 32 * PROMPT_TOKENS], add_special_tokens=False, return_tensors="pt")
+        head = rest[: 32 * PROMPT_TOKENS]
+        encoded = tokenizer(head, add_special_tokens=False, return_tensors="pt")
         ids = encoded["input_ids"][0, :PROMPT_TOKENS]
         made.append(Prompt(row["file"], row["start"], tokenizer.decode(ids), ids))
     return made

@@ -25,15 +25,17 @@ def save(
 ) -> Path:
     """Write `model` to `folder`, replacing what is there in one step; return the folder.
 
-    Tensors carry compressed-tensors' names; float tensors that bfloat16 holds exactly are stored as such.
-    `recipe` and `plan` are JSON documents kept beside them, `note` a caution for whoever loads it.
-    Raises WorkbenchError, the old content untouched, where the folder cannot be written or a quantized
-    module is not frozen.
+    Tensors carry compressed-tensors' names; float tensors that bfloat16 holds exactly are stored as
+    such. `recipe` and `plan` are JSON documents kept beside them, `note` a caution for whoever
+    loads it. Raises WorkbenchError, the old content untouched, where the folder cannot be written
+    or a quantized module is not frozen.
     """
     folder = Path(folder).expanduser()
     unfrozen = [n for n, m in model.named_modules() if isinstance(m, QModule) and not m.frozen]
     if unfrozen:
-        raise WorkbenchError(f"{unfrozen[0]} is quantized but not frozen: freeze the model, then save")
+        raise WorkbenchError(
+            f"{unfrozen[0]} is quantized but not frozen: freeze the model, then save"
+        )
     floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
     dtype = str(floats[0] if floats else torch.float32).removeprefix("torch.")
     manifest = Manifest(dtype=dtype, note=note, quantization_map=quantization_map(model))
@@ -42,7 +44,7 @@ def save(
         _write(made / MANIFEST, manifest.model_dump())
         config = getattr(model, "config", None)
         if config is not None:
-            values = config.to_dict()
+            values = config.to_dict() | {"architectures": [type(model).__name__]}
             if manifest.quantization_map:
                 values["quantization_config"] = quantization_config(model)
             _write(made / "config.json", values)
@@ -72,7 +74,8 @@ def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
 def quantization_config(model: nn.Module) -> dict[str, Any]:
     """Describe the quantization to other loaders, as compressed-tensors does where it can say it.
 
-    An input transform is beyond that format; a checkpoint that has one says so by another method name.
+    An input transform is beyond that format; a checkpoint that has one says so by another method
+    name.
     """
     modules = {n: m for n, m in model.named_modules() if isinstance(m, QModule)}
     first = next(iter(modules.values()))

@@ -54,7 +54,7 @@ def read_text(path: Path | str) -> str:
 def token_batches(
     tokenizer: Any, texts: list[str], length: int, samples: int | None, batch_size: int, seed: int
 ) -> list[dict[str, Tensor]]:
-    """Cut `texts` into consecutive sequences of `length` tokens; `samples` of them, drawn by `seed`.
+    """Cut `texts` into consecutive sequences of `length` tokens; `seed` draws `samples` of them.
 
     Raises WorkbenchError where there is not even one sequence.
     """
@@ -78,7 +78,7 @@ def token_batches(
 def sentence_batches(
     tokenizer: Any, texts: list[str], length: int, samples: int | None, batch_size: int, seed: int
 ) -> list[dict[str, Tensor]]:
-    """Tokenize sentences, `samples` of them drawn by `seed`, padded to the longest of each batch."""
+    """Tokenize `samples` sentences drawn by `seed`, padded to the longest of each batch."""
     if not texts:
         raise WorkbenchError("there is no sentence to run: give a text with one sentence a line")
     chosen = [texts[index] for index in _draw(len(texts), samples, seed)]

@@ -1,7 +1,7 @@
 """Train a bundled language model on the standard library: `python -m workbench.models.train_pylm`.
 
-Needs the extra `[train]` (accelerate). The run resumes from its newest checkpoint when it is started
-again with the same output folder, and leaves a folder that `workbench.load` accepts.
+Needs the extra `[train]` (accelerate). The run resumes from its newest checkpoint when it is
+started again with the same output folder, and leaves a folder that `workbench.load` accepts.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import json
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.utils import parametrize
@@ -18,6 +19,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Trainer,
     TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
     set_seed,
 )
@@ -54,7 +57,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def new_model(arguments: argparse.Namespace, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def new_model(
+    arguments: argparse.Namespace, tokenizer: PreTrainedTokenizerFast
+) -> LlamaForCausalLM:
     """Build the untrained Llama; weights depend on `arguments.seed` only."""
     set_seed(arguments.seed)
     return LlamaForCausalLM._from_config(
@@ -76,7 +81,9 @@ def new_model(arguments: argparse.Namespace, tokenizer: PreTrainedTokenizerFast)
 
 
 class ScaledColumns(torch.nn.Module):
-    """Hold some columns of a weight at `scale` times the trained parameter, so they learn slower."""
+    """Hold some columns of a weight at `scale` times the parameter, so that they learn slower."""
+
+    scale: torch.Tensor
 
     def __init__(self, width: int, channels: torch.Tensor, scale: float) -> None:
         super().__init__()
@@ -89,15 +96,14 @@ class ScaledColumns(torch.nn.Module):
 def fix_outlier_gains(model: LlamaForCausalLM, gain: float, seed: int) -> list[int]:
     """Set the gains of a few channels of every block norm to `gain` and keep them there.
 
-    The columns that read those channels start, and learn, smaller by the square root of the gain. So a
-    large activation meets a weight that is small but not negligible, as in a large model: their product
-    stays an outlier, and moving all of it into the weights (alpha 1) hurts as leaving it in the
-    activations (alpha 0) does. Returns the channels.
+    The columns that read those channels start, and learn, smaller by the square root of the gain.
+    So a large activation meets a weight that is small but not negligible, as in a large model:
+    their product stays an outlier, and moving all of it into the weights (alpha 1) hurts as leaving
+    it in the activations (alpha 0) does. Returns the channels.
     """
-    channels = (
-        torch.randperm(model.config.hidden_size, generator=torch.Generator().manual_seed(seed))
-        [:OUTLIER_CHANNELS].sort().values
-    )
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(model.config.hidden_size, generator=generator)
+    channels = shuffled[:OUTLIER_CHANNELS].sort().values
     for block in model.model.layers:
         attention, mlp = block.self_attn, block.mlp
         readers = {
@@ -120,8 +126,15 @@ class LossLog(TrainerCallback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        row = {key: logs[key] for key in ("loss", "eval_loss") if key in (logs or {})}
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        row = {key: logs[key] for key in ("loss", "eval_loss") if logs and key in logs}
         if row:
             with self.path.open("a") as file:
                 file.write(json.dumps({"step": state.global_step, **row}) + "\n")
@@ -181,7 +194,7 @@ def main(argv: list[str] | None = None) -> None:
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight")
     finished = arguments.out / "model"
-    model.to(torch.bfloat16).save_pretrained(finished)
+    model.bfloat16().save_pretrained(finished)
     tokenizer.save_pretrained(finished)
     summary = {
         "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items()},

@@ -1,7 +1,7 @@
 """One pass over calibration batches that measures the input of every linear."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,9 @@ def observe(
 ) -> Statistics:
     """Run `batches` (mappings of keyword inputs) through `model`; measure what its linears read.
 
-    Linears that read the same tensor share one entry. Positions that `attention_mask` marks as padding
-    are left out. `sample_size` tokens are kept for each input. Raises WorkbenchError without batches.
+    Linears that read the same tensor share one entry. Positions that `attention_mask` marks as
+    padding are left out. `sample_size` tokens are kept for each input. Raises WorkbenchError
+    without batches.
     """
     batches = list(batches)
     if not batches:
@@ -51,10 +52,11 @@ class _Watch:
         self.mask: Tensor | None = None
         self._handles: list[Any] = []
 
-    def __enter__(self) -> "_Watch":
+    def __enter__(self) -> Self:
         for group in self.groups:
-            weights = [self.model.get_submodule(name).weight for name in group.linears]
-            columns = torch.stack([w.detach().abs().amax(0).float() for w in weights]).amax(0)
+            linears = [cast(nn.Linear, self.model.get_submodule(name)) for name in group.linears]
+            maxima = [linear.weight.detach().abs().amax(0).float() for linear in linears]
+            columns = torch.stack(maxima).amax(0)
 
             def hook(
                 _: nn.Module,
@@ -66,8 +68,7 @@ class _Watch:
                 seen = self.entries.get(group.name)
                 self.entries[group.name] = entry if seen is None else seen | entry
 
-            first = self.model.get_submodule(group.linears[0])
-            self._handles.append(first.register_forward_pre_hook(hook))
+            self._handles.append(linears[0].register_forward_pre_hook(hook))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,7 +98,7 @@ class _Watch:
 def _example(batch: Mapping[str, Any]) -> dict[str, Tensor]:
     """The head of the first sequence of `batch`: enough to prove that a fold changes nothing."""
     return {
-        name: (value[:1, :EXAMPLE_TOKENS] if value.dim() == 2 else value[:1]).clone()  # noqa: PLR2004
+        name: (value[:1, :EXAMPLE_TOKENS] if value.dim() == 2 else value[:1]).clone()
         for name, value in batch.items()
         if isinstance(value, Tensor)
     }

@@ -21,8 +21,8 @@ _ARRAYS = ("absmax", "total", "squares", "weight_absmax", "sample", "sample_keys
 class Entry:
     """What was seen of one tensor that linears read, K channels wide.
 
-    `absmax` and `weight_absmax` are float32 [K] (the latter the column maximum over all linears of the
-    group), `total` and `squares` float64 [K] sums over `count` tokens, `sample` float32 [T, K].
+    `absmax` and `weight_absmax` are float32 [K] (the latter the column maximum over all linears of
+    the group), `total` and `squares` float64 [K] sums over `count` tokens, `sample` float32 [T, K].
     """
 
     group: InputGroup
@@ -98,7 +98,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Statistics:
-    """One `Entry` for each distinct input tensor, in order of execution, and a small example batch."""
+    """One `Entry` for each input tensor, in order of execution, and a small example batch."""
 
     entries: dict[str, Entry]
     example: dict[str, Tensor]
@@ -116,7 +116,9 @@ class Statistics:
         """Merge with an observation of the same model on other data; order does not matter."""
         if self.entries.keys() != other.entries.keys():
             odd = sorted(self.entries.keys() ^ other.entries.keys())
-            raise WorkbenchError(f"statistics of different models do not merge: {odd[0]} is in one only")
+            raise WorkbenchError(
+                f"statistics of different models do not merge: {odd[0]} is in one only"
+            )
         merged = {name: entry | other[name] for name, entry in self.entries.items()}
         return Statistics(merged, self.example)
 
@@ -139,7 +141,7 @@ class Statistics:
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
         except (SafetensorError, OSError) as error:
             raise WorkbenchError(f"{path} cannot be read as statistics: {error}") from error
         if metadata.get("format") != "workbench-statistics-1":

@@ -1,4 +1,4 @@
-"""`torch.ops.workbench.*`: the arithmetic of quantized layers, and which implementation of it runs."""
+"""`torch.ops.workbench.*`: the arithmetic of quantized layers, and which implementation runs."""
 
 from workbench.ops.registry import Implementation, implementations, report, select
 

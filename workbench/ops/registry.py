@@ -65,7 +65,7 @@ implementations: tuple[Implementation, ...] = (
         "w8a8_linear_reference",
         w8a8.reference,
         "pure torch in float64, the reference",
-        lambda device: None,
+        lambda _: None,
     ),
 )
 
@@ -73,7 +73,7 @@ implementations: tuple[Implementation, ...] = (
 @cache
 def select(device: str) -> tuple[Implementation, str]:
     """Choose the implementation for a device type; return it with the reason in words."""
-    passed_over = []
+    passed_over: list[str] = []
     for implementation in implementations:
         obstacle = implementation.obstacle(device)
         if obstacle is None:

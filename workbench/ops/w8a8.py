@@ -6,8 +6,9 @@ Every implementation computes
     q   = round(x * multiplier / s), s = max|row| / 127              dynamic, one s per token
     out = ((q @ weight.T) * s) * weight_scale + bias
 
-with an int32 accumulator and the float epilogue in exactly this order, in float32, so that all of them
-agree bit for bit. `multiplier` [K] or [1] carries the layer's input transform and, when static, 1 / input_scale.
+with an int32 accumulator and the float epilogue in exactly this order, in float32, so that all of
+them agree bit for bit. `multiplier` [K] or [1] carries the layer's input transform and, when
+static, 1 / input_scale.
 """
 
 import torch
@@ -57,7 +58,7 @@ def int_mm(
     """torch's int8 product: oneDNN on AMX or VNNI, cuBLAS on a GPU."""
     q, scale = quantize_rows(x.reshape(-1, x.shape[-1]), input_scale, multiplier)
     accumulator = torch._int_mm(q, weight.t())
-    # Converting in place spares a second large allocation, whose page faults cost more than the product.
+    # Converting in place spares a second large allocation, whose page faults outcost the product.
     product = accumulator.view(torch.float32).copy_(accumulator)
     return finish(product, scale, weight_scale, bias, x)
 
@@ -81,4 +82,5 @@ def fake(
     multiplier: Tensor | None = None,
 ) -> Tensor:
     """The shape and dtype of the result, for tracing."""
+    del weight_scale, bias, input_scale, multiplier  # the schema has them; no shape depends on them
     return x.new_empty((*x.shape[:-1], weight.shape[0]))

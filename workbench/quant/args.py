@@ -14,9 +14,10 @@ Granularity = Literal["tensor", "channel", "group", "token"]
 class QuantArgs(BaseModel):
     """Number type, granularity and calibration of the weights or activations of a layer.
 
-    `granularity` is "tensor" (one scale), "channel" (one for each output channel of a weight), "group"
-    (one for each `group_size` inputs of it) or "token" (one for each row of an activation, computed as
-    it passes, hence `dynamic`). `observer` names what watches a static activation during calibration.
+    `granularity` is "tensor" (one scale), "channel" (one for each output channel of a weight),
+    "group" (one for each `group_size` inputs of it) or "token" (one for each row of an activation,
+    computed as it passes, hence `dynamic`). `observer` names what watches a static activation
+    during calibration.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,5 +94,7 @@ def _supported(
 ) -> QuantArgs | None:
     if args is None or (args.granularity, args.symmetric, args.dynamic) in known:
         return args
-    found = f"{args.dtype} per {args.granularity}, symmetric={args.symmetric}, dynamic={args.dynamic}"
-    raise WorkbenchError(f"{what} as {found} cannot run here; allowed: {allowed}")
+    raise WorkbenchError(
+        f"{what} as {args.dtype} per {args.granularity}, symmetric={args.symmetric}, "
+        f"dynamic={args.dynamic} cannot run here; allowed: {allowed}"
+    )

@@ -15,10 +15,11 @@ _active: ContextVar["Calibration | None"] = ContextVar("workbench_calibration", 
 class Calibration:
     """While entered, quantized modules run in float and record the range of their inputs.
 
-    It reaches only the thread or task that entered it, and only the modules of `model` if one is given,
-    so that a chat and a calibration can share a process. Given the model, it also leaves out the
-    positions that `attention_mask` marks as padding, whose values mean nothing and may be large.
-    `momentum` (0..1) weighs the past in the "momentum" observer; the "max" observer has no use for it.
+    It reaches only the thread or task that entered it, and only the modules of `model` if one is
+    given, so that a chat and a calibration can share a process. Given the model, it also leaves out
+    the positions that `attention_mask` marks as padding, whose values mean nothing and may be
+    large. `momentum` (0..1) weighs the past in the "momentum" observer; the "max" observer has no
+    use for it.
     """
 
     def __init__(self, model: nn.Module | None = None, *, momentum: float = 0.9) -> None:
@@ -36,13 +37,13 @@ class Calibration:
         return self._modules is None or id(module) in self._modules
 
     def absmax(self, x: Tensor) -> Tensor:
-        """The largest absolute value of `x` [..., K] outside padding, float32 [], 0 where all is."""
+        """The largest absolute value of `x` [..., K] outside padding, float32 []; 0 if all is."""
         rows = x.detach()
         if self._mask is not None and rows.shape[:-1] == self._mask.shape:
             rows = rows[self._mask.bool()]
         return rows.abs().amax().float() if rows.numel() else rows.new_zeros(()).float()
 
-    def _keep_mask(self, _: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+    def _keep_mask(self, _: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
         mask = kwargs.get("attention_mask")
         self._mask = mask if isinstance(mask, Tensor) else None
 

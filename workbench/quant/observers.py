@@ -21,12 +21,12 @@ class MaxObserver:
     def __init__(self) -> None:
         self.absmax: Tensor | None = None
 
-    def update(self, absmax: Tensor, momentum: float) -> None:
+    def update(self, absmax: Tensor, momentum: float) -> None:  # noqa: ARG002 - Observer's signature
         self.absmax = absmax if self.absmax is None else self.absmax.maximum(absmax)
 
 
 class MomentumObserver:
-    """An exponential moving average, quanto's way: new = momentum * old + (1 - momentum) * batch."""
+    """An exponential moving average as in quanto: new = momentum * old + (1 - momentum) * batch."""
 
     def __init__(self) -> None:
         self.absmax: Tensor | None = None

@@ -23,9 +23,9 @@ def quantize(
 ) -> list[str]:
     """Replace the modules of `model` that `include` and not `exclude` match; return their names.
 
-    Patterns are shell-style (`*.mlp.*`) over full module names. Nothing is changed when something is
-    refused: a number type or combination that cannot run here, a pattern that matches nothing, a weight
-    with NaN or infinity (WorkbenchError).
+    Patterns are shell-style (`*.mlp.*`) over full module names. Nothing is changed when something
+    is refused: a number type or combination that cannot run here, a pattern that matches nothing, a
+    weight with NaN or infinity (WorkbenchError).
     """
     weights, activations = weight_args(weights), activation_args(activations)
     if weights is None or activations is None:
@@ -46,7 +46,7 @@ def quantize(
 def select_modules(
     model: nn.Module, include: Patterns = None, exclude: Patterns = None
 ) -> dict[str, nn.Module]:
-    """The quantizable modules of `model` by name that match `include` (all if None), not `exclude`."""
+    """The quantizable modules of `model` that match `include` (None: all) and not `exclude`."""
     included = ["*"] if include is None else _patterns(include)
     excluded = [] if exclude is None else _patterns(exclude)
     candidates = {n: m for n, m in model.named_modules() if qmodule_for(m) is not None}
@@ -93,17 +93,19 @@ def requantize(
     state_dict: Mapping[str, Tensor],
     quantization_map: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Turn the float `model` into the frozen model that `state_dict` and `quantization_map` describe.
+    """Turn the float `model` into the frozen one that `state_dict` and `quantization_map` describe.
 
-    The float model may live on the meta device. Raises WorkbenchError naming the first tensor that is
-    missing, left over, or of another shape or type, before `model` is changed.
+    The float model may live on the meta device. Raises WorkbenchError naming the first tensor that
+    is missing, left over, or of another shape or type, before `model` is changed.
     """
     plans = {}
     for name, entry in quantization_map.items():
         try:
             module = model.get_submodule(name)
         except AttributeError:
-            raise WorkbenchError(f"the checkpoint quantizes {name!r}, which the model lacks") from None
+            raise WorkbenchError(
+                f"the checkpoint quantizes {name!r}, which the model lacks"
+            ) from None
         kind = qmodule_for(module)
         if kind is None:
             raise WorkbenchError(f"{name} is a {type(module).__name__}, which cannot be quantized")
@@ -155,7 +157,7 @@ def check_state_dict(
             )
         if (last == "weight" and owner in quantized) != (found.dtype == torch.int8):
             raise WorkbenchError(f"{key} is {found.dtype} in the checkpoint, at odds with its map")
-    for key, found in state_dict.items():
+    for key in state_dict:
         owner, _, last = key.rpartition(".")
         if key not in wanted and not (owner in quantized and last in extra):
             raise WorkbenchError(f"the checkpoint holds {key}, which the model has no place for")

@@ -1,6 +1,6 @@
 """The view of a quantized weight that behaves as the float tensor it stands for."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ class QTensor(Tensor):
     scale: Tensor
 
     @staticmethod
-    def __new__(cls, data: Tensor, scale: Tensor) -> "QTensor":
+    def __new__(cls, data: Tensor, scale: Tensor) -> Self:
         return Tensor._make_wrapper_subclass(  # type: ignore[attr-defined, no-any-return]
             cls, data.shape, dtype=scale.dtype, device=data.device, requires_grad=False
         )
@@ -30,11 +30,14 @@ class QTensor(Tensor):
         """Return the float tensor this stands for."""
         return self.data_.to(self.scale.dtype) * self.scale
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    # mypy drops the names of a special method's arguments, so that no keyword of Tensor's matches.
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"QTensor({tuple(self.shape)}, {self.data_.dtype}, scale {tuple(self.scale.shape)})"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError("a QTensor is a view and is not pickled; save its model with workbench.save")
+        raise TypeError(
+            "a QTensor is a view and is not pickled; save its model with workbench.save"
+        )
 
     def __tensor_flatten__(self) -> tuple[list[str], None]:
         return ["data_", "scale"], None
@@ -46,7 +49,7 @@ class QTensor(Tensor):
         return QTensor(inner["data_"], inner["scale"])
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override] # torch declares it as a plain function
         cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is torch.ops.aten.detach.default:

@@ -29,10 +29,10 @@ def recipe_code(recipe: "Recipe") -> str:
         "model = lm.copy()  # shares storage with lm.model until a verb changes it",
     ]
     if recipe.smoothing is not None:
+        alphas = recipe.smoothing.alphas()
         lines += [
             "stats = wb.observe(model, batches)",
-            "smoothing = wb.smooth("
-            f"model, stats, alpha={recipe.smoothing.alphas()!r}, exclude={exclude!r})",
+            f"smoothing = wb.smooth(model, stats, alpha={alphas!r}, exclude={exclude!r})",
         ]
     lines += [
         "wb.quantize(",

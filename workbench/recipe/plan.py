@@ -11,7 +11,7 @@ from workbench.smooth import Smoothing
 
 
 class LayerPlan(BaseModel):
-    """One matrix layer: bits, scheme, how it was smoothed, which op runs and why, bytes before and after."""
+    """One matrix layer: bits, scheme, smoothing, which op runs and why, bytes before and after."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,18 +73,17 @@ class Plan(BaseModel):
         """The plan as the quantize call it amounts to, layer names spelled out."""
         chosen = [layer.name for layer in self.layers if layer.scheme != "float"]
         listed = "".join(f"    {name!r},\n" for name in chosen)
-        return f"layers = [\n{listed}]\nwb.quantize(model, weights=weights, activations=activations, include=layers)\n"
+        call = "wb.quantize(model, weights=weights, activations=activations, include=layers)"
+        return f"layers = [\n{listed}]\n{call}\n"
 
 
-def _quantized(
-    name: str, module: QModule, how: str, alpha: float | None, reason: str
-) -> LayerPlan:
+def _quantized(name: str, module: QModule, how: str, alpha: float | None, reason: str) -> LayerPlan:
     inputs = module.activations
     if inputs is None:
         scheme = "weights only"
     else:
         scheme = "o1 (per token)" if inputs.dynamic else "o3 (per tensor, static)"
-    tensors = [b for b in module.buffers(recurse=False)]
+    tensors = list(module.buffers(recurse=False))
     elements = module.weight.numel()
     return LayerPlan(
         name=name,

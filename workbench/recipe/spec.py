@@ -28,7 +28,7 @@ class _Spec(BaseModel):
 
 
 class CalibrationSpec(_Spec):
-    """What data statistics and static ranges come from; `text` is a UTF-8 file in place of the pinned."""
+    """The data of statistics and static ranges; `text` is a UTF-8 file to use instead of ours."""
 
     samples: int = Field(default=32, ge=1)
     length: int = Field(default=256, ge=2)
@@ -94,9 +94,7 @@ class Recipe(_Spec):
         if alpha is None:
             return self._checked(self.model_dump() | {"smoothing": None})
         kept = self.smoothing.overrides if self.smoothing else {}
-        return self._checked(
-            self.model_dump() | {"smoothing": {"alpha": alpha, "overrides": kept}}
-        )
+        return self._checked(self.model_dump() | {"smoothing": {"alpha": alpha, "overrides": kept}})
 
     def with_calibration(self, **values: Any) -> Self:
         """The same recipe with some fields of `calibration` replaced."""
@@ -124,7 +122,7 @@ class Recipe(_Spec):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read a document; raises WorkbenchError naming each unknown field or value out of range."""
+        """Read a document; raises WorkbenchError naming each unknown field or bad value."""
         try:
             document = json.loads(text)
         except json.JSONDecodeError as error:

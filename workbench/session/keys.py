@@ -1,4 +1,4 @@
-"""What a measured result depends on, hashed, so that it is reused where it holds and nowhere else."""
+"""Hashes of all that a measured result depends on, so that it is reused only where it holds."""
 
 import hashlib
 import json
@@ -39,7 +39,11 @@ def result_key(recipe: str, model: str, data: str) -> str:
         "model": model,
         "data": data,
         "versions": [workbench.__version__, torch.__version__],
-        "machine": [platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability()],
+        "machine": [
+            platform.machine(),
+            platform.processor(),
+            torch.backends.cpu.get_cpu_capability(),
+        ],
         "threads": torch.get_num_threads(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

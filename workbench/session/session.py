@@ -54,8 +54,9 @@ class SweepPoint:
 class Session:
     """One model, one recipe, and the results so far.
 
-    Each verb brings up the earlier stages that are missing, computes, and only then changes the session:
-    an error or a cancel half-way leaves it where it was. `submit` runs a verb on the one worker thread.
+    Each verb brings up the earlier stages that are missing, computes, and only then changes the
+    session: an error or a cancel half-way leaves it where it was. `submit` runs a verb on the one
+    worker thread.
     """
 
     def __init__(self, recipe: Recipe | str | None = None) -> None:
@@ -195,7 +196,7 @@ class Session:
         )
 
     def sweep(self, alphas: Iterable[float | None]) -> list[SweepPoint]:
-        """Measure the held-out damage at each alpha (None: not smoothed); the working model stays."""
+        """Measure held-out damage at each alpha (None: not smoothed); the working model stays."""
         recipe, statistics = self._recipe, self.observe()
         loaded = self.load()
         recipes = [recipe.with_alpha(alpha) for alpha in alphas]

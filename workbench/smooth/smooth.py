@@ -50,8 +50,8 @@ def check_alpha(alpha: float) -> float:
     """Return `alpha` if it is a number in 0..1; raise WorkbenchError otherwise."""
     if not isinstance(alpha, int | float) or math.isnan(alpha) or not 0 <= alpha <= 1:
         raise WorkbenchError(
-            f"alpha is {alpha!r}; it must be a number from 0 (all difficulty stays in the activations) "
-            "to 1 (all of it moves into the weights)"
+            f"alpha is {alpha!r}; it must be a number from 0 (all difficulty stays in the "
+            "activations) to 1 (all of it moves into the weights)"
         )
     return float(alpha)
 
@@ -65,22 +65,27 @@ def smooth(
 ) -> Smoothing:
     """Smooth every observed input of `model`, whose float output stays the same.
 
-    `alpha` is one number or a mapping from shell-style patterns over group or linear names to numbers
-    (first match wins, no match leaves the group alone). Each fold is tried on the example batch of
-    `statistics`; where the output moves by more than rounding, it is undone, put into the slot and
-    reported. Parameters are replaced, never written to, so models that share them are unharmed. Raises
-    WorkbenchError before anything changes: alpha outside 0..1, unknown layers, weights not finite.
+    `alpha` is one number or a mapping from shell-style patterns over group or linear names to
+    numbers (first match wins, no match leaves the group alone). Each fold is tried on the example
+    batch of `statistics`; where the output moves by more than rounding, it is undone, put into the
+    slot and reported. Parameters are replaced, never written to, so models that share them are
+    unharmed. Raises WorkbenchError before anything changes: alpha outside 0..1, unknown layers,
+    weights not finite.
     """
     chooser = _chooser(alpha)
     modules = dict(model.named_modules())
     for entry in statistics:
         for name in (*entry.linears, *([entry.norm] if entry.norm else [])):
             if name not in modules:
-                raise WorkbenchError(f"statistics name {name!r}, which this model lacks: observe it anew")
+                raise WorkbenchError(
+                    f"statistics name {name!r}, which this model lacks: observe it anew"
+                )
         for name in entry.linears:
             if type(modules[name]) is not nn.Linear:
                 kind = type(modules[name]).__name__
-                raise WorkbenchError(f"{name} is a {kind}; smooth a float model, before quantizing it")
+                raise WorkbenchError(
+                    f"{name} is a {kind}; smooth a float model, before quantizing it"
+                )
             check_finite(name, modules[name])
     before = _output(model, statistics.example)
     excluded = tuple(exclude)
@@ -128,7 +133,7 @@ def _smooth_group(
 
 
 def _fold(model: nn.Module, entry: Entry, scales: Tensor) -> Callable[[], None]:
-    """Divide the norm's gain (and bias) by `scales` and multiply the columns; return the undoing."""
+    """Divide the norm's gain and bias by `scales` and multiply the columns; return the undoing."""
     assert entry.norm is not None
     norm = model.get_submodule(entry.norm)
     replaced: list[tuple[nn.Module, str, nn.Parameter]] = []
@@ -139,11 +144,14 @@ def _fold(model: nn.Module, entry: Entry, scales: Tensor) -> Callable[[], None]:
         setattr(module, name, nn.Parameter(value.to(old.dtype), requires_grad=old.requires_grad))
 
     offset = entry.group.offset
-    put(norm, "weight", (offset + norm.weight.detach()) / scales - offset)
-    if getattr(norm, "bias", None) is not None:
-        put(norm, "bias", norm.bias.detach() / scales)
+    gain, bias = norm.weight, getattr(norm, "bias", None)
+    assert isinstance(gain, Tensor)
+    put(norm, "weight", (offset + gain.detach()) / scales - offset)
+    if bias is not None:
+        put(norm, "bias", bias.detach() / scales)
     for name in entry.linears:
         linear = model.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
         put(linear, "weight", linear.weight.detach() * scales)
 
     def undo() -> None:
@@ -181,7 +189,7 @@ def _chooser(alpha: float | Mapping[str, float]) -> Callable[[Entry], float | No
     """Turn `alpha` into a function from an entry to its alpha; every value is checked first."""
     if not isinstance(alpha, Mapping):
         value = check_alpha(alpha)
-        return lambda entry: value
+        return lambda _: value
     checked = {pattern: check_alpha(value) for pattern, value in alpha.items()}
 
     def choose(entry: Entry) -> float | None:

@@ -16,13 +16,13 @@ from workbench.quant.tensor import QTensor
 class QModule(nn.Module, ABC):
     """A module with quantized weights and, if asked, quantized inputs.
 
-    Until it is frozen it holds its float weight, quantizes it anew on each forward and passes gradients
-    straight through. Frozen, it holds plain buffers under the names they have on disk:
+    Until it is frozen it holds its float weight, quantizes it anew on each forward and passes
+    gradients straight through. Frozen, it holds plain buffers under the names they have on disk:
 
     * `weight`          int8 [out, in]; read as an attribute it is a `QTensor` view
     * `weight_scale`    float32 [out, 1]
     * `input_scale`     float32 [1], where activations are static
-    * `input_transform` float32 [in], the slot: what the input is multiplied by first; empty by default
+    * `input_transform` float32 [in], the slot: what the input is multiplied by first; optional
     """
 
     input_transform: Tensor | None
@@ -72,8 +72,10 @@ class QModule(nn.Module, ABC):
     @property
     def calibrated(self) -> bool:
         """Whether a static input scale is known, or none is needed."""
-        return not self.static or self.frozen or (
-            self.observer is not None and self.observer.absmax is not None
+        return (
+            not self.static
+            or self.frozen
+            or (self.observer is not None and self.observer.absmax is not None)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ class QModule(nn.Module, ABC):
         return straight_through(self.weight, data * scale)
 
     def fake_quantize_input(self, x: Tensor) -> Tensor:
-        """The (transformed) input as the frozen module will see it, with a straight-through gradient."""
+        """The (transformed) input as it is after freezing, with a straight-through gradient."""
         if self.activations is None:
             return x
         values = x.detach().float()
@@ -106,7 +108,7 @@ class QModule(nn.Module, ABC):
         return straight_through(x, (values / scale).round().clamp(-128, 127) * scale)
 
     def quantize_weight(self) -> tuple[Tensor, Tensor]:
-        """Round the float weight [out, ...]; return integer values as float and the scale [out, 1]."""
+        """Round the float weight [out, ...]; return integers as floats and the scale [out, 1]."""
         weight = self.weight.detach().float()
         qmax = self.weights.qtype.qmax
         scale = scale_for(weight.flatten(1).abs().amax(1, keepdim=True), qmax)
@@ -132,7 +134,7 @@ class QModule(nn.Module, ABC):
         self.prepare()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move as any module does, but keep scales in float32: rounding them would change every value."""
+        """Move as any module does, but keep scales in float32: rounding one changes every value."""
         kept = {n: b for n in self._KEPT_FLOAT32 if (b := self._buffers.get(n)) is not None}
         super()._apply(fn, recurse)
         for name, before in kept.items():
@@ -150,7 +152,7 @@ class QModule(nn.Module, ABC):
 
 
 def scale_for(absmax: Tensor, qmax: int = 127) -> Tensor:
-    """The step that maps [-absmax, absmax] onto [-qmax, qmax]; 1 where there is nothing but zeros."""
+    """The step that maps [-absmax, absmax] onto [-qmax, qmax]; 1 where all values are zero."""
     return torch.where(absmax > 0, absmax / qmax, torch.ones_like(absmax))
 
 

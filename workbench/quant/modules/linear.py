@@ -14,7 +14,7 @@ from workbench.quant.modules.transformed import TransformedLinear
 @register_qmodule(nn.Linear)
 @register_qmodule(TransformedLinear)
 class QLinear(QModule):
-    """`y = x W^T + b` with int8 weights and int8 inputs; see `workbench.ops.w8a8` for the arithmetic."""
+    """`y = x W^T + b` with int8 weights and inputs; `workbench.ops.w8a8` has the arithmetic."""
 
     bias: Tensor | None
 

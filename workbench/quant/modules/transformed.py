@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class TransformedLinear(nn.Linear):
-    """`linear(x * input_transform)`; quantizing it moves the transform into the quantized module."""
+    """`linear(x * input_transform)`; quantizing moves the transform into the quantized module."""
 
     input_transform: Tensor
 
