@@ -1,0 +1,293 @@
+"""quantize, Calibration and freeze: what they compute, what they refuse, what they leave alone."""
+
+import copy
+import math
+import threading
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from workbench import metrics
+from workbench.errors import WorkbenchError
+from workbench.quant import (
+    Calibration,
+    QLinear,
+    QuantArgs,
+    freeze,
+    qint8,
+    quantization_map,
+    quantize,
+    requantize,
+)
+
+TOKEN = QuantArgs(granularity="token", dynamic=True)
+
+
+def data(seed=0, count=3):
+    g = torch.Generator().manual_seed(seed)
+    return [{"input_ids": torch.randint(0, 97, (2, 16), generator=g)} for _ in range(count)]
+
+
+def quantized(model, activations=qint8, exclude="lm_head"):
+    model = copy.deepcopy(model)
+    quantize(model, weights=qint8, activations=activations, exclude=exclude)
+    with torch.no_grad(), Calibration(model):
+        for batch in data():
+            model(**batch)
+    return model
+
+
+@pytest.mark.parametrize("activations", [qint8, TOKEN], ids=["static", "token"])
+def test_frozen_equals_a_float_layer_of_dequantized_weights_and_inputs(activations):
+    torch.manual_seed(0)
+    linear, x = nn.Linear(64, 48), torch.randn(9, 64)
+    model = nn.Sequential(linear)
+    quantize(model, weights=qint8, activations=activations)
+    with Calibration(model):
+        model(x)
+    freeze(model)
+    weight = linear.weight.detach()
+    step = weight.abs().amax(1, keepdim=True) / 127
+    weight = (weight / step).round() * step
+    width = x.abs().max() if activations is qint8 else x.abs().amax(1, keepdim=True)
+    inputs = (x / (width / 127)).round() * (width / 127)
+    expected = nn.functional.linear(inputs.double(), weight.double(), linear.bias.double())
+    found = model(x).double()
+    assert ((found - expected).norm() / expected.norm()).item() < 1e-5
+
+
+def test_before_and_after_freezing_compute_the_same(tiny_llama):
+    model = quantized(tiny_llama)
+    before = model(**data()[0]).logits
+    freeze(model)
+    after = model(**data()[0]).logits
+    assert (after - before).abs().max() / before.abs().max() < 1e-4
+
+
+def test_rounding_error_is_what_eight_bits_give():
+    """Uniform inputs and weights: noise of step^2 / 12 from each side."""
+    g = torch.Generator().manual_seed(0)
+    linear = nn.Linear(512, 256, bias=False)
+    linear.weight.data = torch.rand(256, 512, generator=g) * 2 - 1
+    x = torch.rand(64, 512, generator=g) * 2 - 1
+    expected = linear(x).detach()
+    model = nn.Sequential(linear)
+    quantize(model, weights=qint8, activations=qint8)
+    with torch.no_grad(), Calibration(model):
+        model(x)
+    freeze(model)
+    step = 1 / 127
+    predicted = 10 * math.log10((1 / 3) / (2 * step**2 / 12))
+    assert metrics.sqnr_db(expected, model(x)) == pytest.approx(predicted, abs=0.5)
+
+
+def test_weights_are_integers_and_still_read_as_floats(tiny_llama):
+    model = quantized(tiny_llama)
+    layer = model.model.layers[0].mlp.up_proj
+    floats = layer.weight.detach().clone()
+    freeze(model)
+    assert layer.state_dict()["weight"].dtype == torch.int8
+    assert (layer.weight - floats).abs().max() <= layer.weight_scale.max() / 2 + 1e-7
+    torch.testing.assert_close(torch.ones(48) @ layer.weight, layer.weight.dequantize().sum(0))
+
+
+def test_only_what_was_asked_for_changes(tiny_llama):
+    model = copy.deepcopy(tiny_llama)
+    names = quantize(model, qint8, qint8, include="*.mlp.*", exclude=["*.down_proj"])
+    assert names == [
+        f"model.layers.{i}.mlp.{part}_proj" for i in (0, 1) for part in ("gate", "up")
+    ]
+    changed = {n for n, m in model.named_modules() if isinstance(m, QLinear)}
+    assert changed == set(names)
+
+
+@pytest.mark.parametrize("activations", [qint8, TOKEN], ids=["static", "token"])
+def test_requantize_gives_the_same_bits(tiny_llama, activations):
+    model = quantized(tiny_llama, activations)
+    freeze(model)
+    again = copy.deepcopy(tiny_llama)
+    for parameter in again.parameters():
+        parameter.data.zero_()
+    requantize(again, model.state_dict(), quantization_map(model))
+    assert torch.equal(again(**data()[0]).logits, model(**data()[0]).logits)
+    assert again.lm_head.weight is again.model.embed_tokens.weight
+
+
+def test_moving_keeps_scales_in_float32(tiny_llama):
+    model = quantized(tiny_llama)
+    freeze(model)
+    expected = model(**data()[0]).logits
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    layer = half.model.layers[0].self_attn.q_proj
+    assert layer.weight_scale.dtype == layer.input_scale.dtype == torch.float32
+    assert metrics.sqnr_db(expected, half(**data()[0]).logits.float()) > 30
+
+
+def test_a_channel_of_zeros_is_no_error():
+    linear = nn.Linear(8, 4)
+    linear.weight.data[:, 3] = 0
+    linear.weight.data[2] = 0
+    model = nn.Sequential(linear)
+    quantize(model, qint8, qint8)
+    x = torch.randn(5, 8)
+    x[:, 3] = 0
+    with torch.no_grad(), Calibration(model):
+        model(x)
+    freeze(model)
+    torch.testing.assert_close(model(x)[:, 2], linear.bias[2].detach().expand(5))
+
+
+# Calibration
+
+
+def test_momentum_is_an_exponential_moving_average():
+    model = nn.Sequential(nn.Linear(2, 2))
+    quantize(model, qint8, QuantArgs(granularity="tensor", observer="momentum"))
+    with torch.no_grad(), Calibration(model, momentum=0.75):
+        for peak in (4.0, 8.0, 2.0):
+            model(torch.tensor([[peak, -1.0]]))
+    freeze(model)
+    expected = 0.75 * (0.75 * 4 + 0.25 * 8) + 0.25 * 2
+    assert model[0].input_scale.item() == pytest.approx(expected / 127, rel=1e-6)
+
+
+def test_max_does_not_forget():
+    model = nn.Sequential(nn.Linear(2, 2))
+    quantize(model, qint8, qint8)
+    with torch.no_grad(), Calibration(model):
+        for peak in (4.0, 8.0, 2.0):
+            model(torch.tensor([[peak, -1.0]]))
+    freeze(model)
+    assert model[0].input_scale.item() == pytest.approx(8 / 127, rel=1e-6)
+
+
+def test_padding_does_not_widen_the_range():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+
+        def forward(self, x, attention_mask=None):
+            return self.linear(x)
+
+    model = Masked()
+    quantize(model, qint8, qint8)
+    x = torch.tensor([[[1.0, 2.0], [900.0, 1.0]]])
+    with torch.no_grad(), Calibration(model):
+        model(x=x, attention_mask=torch.tensor([[1, 0]]))
+    freeze(model)
+    assert model.linear.input_scale.item() == pytest.approx(2 / 127)
+
+
+def test_calibration_reaches_its_model_and_its_thread_only():
+    inside, outside = nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.Linear(2, 2))
+    for model in (inside, outside):
+        quantize(model, qint8, qint8)
+    with torch.no_grad(), Calibration(inside):
+        inside(torch.ones(1, 2))
+        outside(torch.ones(1, 2))
+        other = threading.Thread(target=lambda: inside(torch.full((1, 2), 50.0)))
+        other.start()
+        other.join()
+    assert not outside[0].calibrated
+    freeze(inside)
+    assert inside[0].input_scale.item() == pytest.approx(1 / 127)
+
+
+# Refusals
+
+
+def test_freezing_before_calibration_names_the_layer_and_changes_nothing(tiny_llama):
+    model = copy.deepcopy(tiny_llama)
+    quantize(model, qint8, qint8, exclude="lm_head")
+    with pytest.raises(WorkbenchError, match=r"14 of 14.*layers\.0\.self_attn\.q_proj"):
+        freeze(model)
+    assert not any(m.frozen for m in model.modules() if isinstance(m, QLinear))
+
+
+def test_uncalibrated_layers_can_go_dynamic_or_back_to_float(tiny_llama):
+    expected = tiny_llama(**data()[0]).logits
+    for choice, kind in (("dynamic", QLinear), ("float", nn.Linear)):
+        model = copy.deepcopy(tiny_llama)
+        quantize(model, qint8, qint8, exclude="lm_head")
+        freeze(model, uncalibrated=choice)
+        assert type(model.model.layers[0].mlp.up_proj) is kind
+        assert metrics.sqnr_db(expected, model(**data()[0]).logits) > 25
+    assert torch.equal(model(**data()[0]).logits, expected)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_weight_that_is_not_finite_is_named_and_nothing_changes(tiny_llama, bad):
+    tiny_llama.model.layers[1].mlp.down_proj.weight.data[3, 4] = bad
+    with pytest.raises(WorkbenchError, match=r"layers\.1\.mlp\.down_proj\.weight holds"):
+        quantize(tiny_llama, qint8, qint8)
+    assert not any(isinstance(m, QLinear) for m in tiny_llama.modules())
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations", "message"),
+    [
+        ("int9", "int8", "int9.*allowed: int8"),
+        (QuantArgs(granularity="tensor"), "int8", "weights as int8 per tensor"),
+        ("int8", QuantArgs(granularity="channel"), "activations as int8 per channel"),
+        ("int8", None, "activations=None"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_changes(
+    tiny_llama, weights, activations, message
+):
+    with pytest.raises(WorkbenchError, match=message):
+        quantize(tiny_llama, weights, activations)
+    assert not any(isinstance(m, QLinear) for m in tiny_llama.modules())
+
+
+def test_patterns_that_match_nothing_are_refused(tiny_llama):
+    with pytest.raises(WorkbenchError, match="widen the patterns"):
+        quantize(tiny_llama, qint8, qint8, include="encoder.*")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"dtype": "int5"},
+        {"granularity": "group"},
+        {"group_size": 32},
+        {"granularity": "token"},
+        {"observer": "median"},
+        {"bits": 8},
+    ],
+)
+def test_arguments_are_validated_at_the_door(values):
+    with pytest.raises(ValidationError):
+        QuantArgs(**values)
+
+
+def test_a_checkpoint_that_does_not_fit_names_the_tensor(tiny_llama):
+    model = quantized(tiny_llama)
+    freeze(model)
+    state, layout = model.state_dict(), quantization_map(model)
+    name = "model.layers.0.mlp.up_proj.weight"
+    cases = {
+        "lacks": {k: v for k, v in state.items() if k != name},
+        "shape": state | {name: state[name][:5]},
+        "at odds": state | {name: state[name].float()},
+        "no place": state | {"model.extra": torch.ones(1)},
+    }
+    for message, broken in cases.items():
+        fresh = copy.deepcopy(tiny_llama)
+        with pytest.raises(WorkbenchError, match=message):
+            requantize(fresh, broken, layout)
+        assert not any(isinstance(m, QLinear) for m in fresh.modules())
+
+
+def test_training_goes_straight_through():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 3))
+    quantize(model, qint8, TOKEN)
+    x = torch.randn(4, 6, requires_grad=True)
+    model(x).sum().backward()
+    torch.testing.assert_close(model[0].bias.grad, torch.full((3,), 4.0))
+    assert model[0].weight.grad.abs().sum() > 0
+    assert x.grad.abs().sum() > 0

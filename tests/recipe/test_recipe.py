@@ -1,0 +1,116 @@
+"""The recipe document: round trips, refusals, digests, code."""
+
+import ast
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workbench.errors import WorkbenchError
+from workbench.quant import QuantArgs
+from workbench.recipe import CalibrationSpec, QuantizationSpec, Recipe, SmoothingSpec
+
+recipes = st.builds(
+    Recipe,
+    model=st.sampled_from(["pylm", "minilm", "org/name"]),
+    seed=st.integers(0, 9),
+    calibration=st.builds(
+        CalibrationSpec,
+        samples=st.integers(1, 99),
+        observer=st.sampled_from(["max", "momentum"]),
+        momentum=st.floats(0, 0.99),
+        text=st.none() | st.text(min_size=1, max_size=9),
+    ),
+    smoothing=st.none()
+    | st.builds(
+        SmoothingSpec,
+        alpha=st.floats(0, 1),
+        overrides=st.dictionaries(st.text(min_size=1, max_size=5), st.floats(0, 1), max_size=2),
+    ),
+    quantization=st.builds(
+        QuantizationSpec,
+        activations=st.sampled_from(
+            [QuantArgs(granularity="tensor"), QuantArgs(granularity="token", dynamic=True)]
+        ),
+    ),
+)
+
+
+@given(recipes)
+@settings(max_examples=60, deadline=None)
+def test_a_recipe_survives_its_json_and_keeps_its_digest(recipe):
+    back = Recipe.from_json(recipe.to_json())
+    assert back == recipe
+    assert back.digest() == recipe.digest()
+
+
+@given(recipes)
+@settings(max_examples=60, deadline=None)
+def test_the_code_of_any_recipe_is_python_that_imports_no_widget(recipe):
+    tree = ast.parse(recipe.to_code())
+    imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+    assert imported == {"torch", "workbench"}
+
+
+@given(recipes, recipes)
+@settings(max_examples=60, deadline=None)
+def test_digests_tell_recipes_apart(one, other):
+    assert (one.digest() == other.digest()) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"modle": "pylm"}, "unknown field 'modle'"),
+        ({"smoothing": {"beta": 1}}, r"unknown field 'smoothing\.beta'"),
+        ({"version": 2}, "version 2 cannot be read; allowed: 1"),
+        ({"smoothing": {"alpha": 1.5}}, r"smoothing\.alpha is 1\.5"),
+        ({"smoothing": {"alpha": "much"}}, r"smoothing\.alpha is 'much'"),
+        ({"calibration": {"samples": 0}}, r"calibration\.samples is 0"),
+        ({"quantization": {"weights": {"dtype": "int9"}}}, "unknown dtype 'int9'; allowed: int8"),
+        ([], "valid"),
+    ],
+)
+def test_bad_documents_get_one_sentence(document, message):
+    with pytest.raises(WorkbenchError, match=message) as caught:
+        Recipe.from_json(json.dumps(document))
+    assert "\n" not in str(caught.value)
+
+
+def test_not_a_number_is_refused():
+    with pytest.raises(WorkbenchError, match=r"smoothing\.alpha is nan"):
+        Recipe.from_json('{"smoothing": {"alpha": NaN}}')
+    with pytest.raises(WorkbenchError, match="alpha"):
+        Recipe().with_alpha(float("nan"))
+
+
+def test_what_is_not_json_is_refused(tmp_path):
+    with pytest.raises(WorkbenchError, match="not JSON"):
+        Recipe.from_json("{")
+    with pytest.raises(WorkbenchError, match="cannot be read"):
+        Recipe.load(tmp_path / "none.json")
+
+
+def test_files_round_trip(tmp_path):
+    recipe = Recipe().with_alpha(0.7).with_scheme("o1")
+    recipe.save(tmp_path / "r.json")
+    assert Recipe.load(tmp_path / "r.json") == recipe
+
+
+def test_schemes_are_the_papers():
+    o1, o3 = Recipe().with_scheme("o1"), Recipe().with_scheme("o3")
+    assert (o1.scheme, o3.scheme) == ("o1", "o3")
+    assert o1.quantization.activations.granularity == "token"
+    assert o1.quantization.activations.dynamic
+    assert o3.quantization.activations.granularity == "tensor"
+    assert not o3.quantization.activations.dynamic
+    with pytest.raises(WorkbenchError, match="allowed: o1, o3"):
+        Recipe().with_scheme("o4")
+
+
+def test_no_alpha_is_no_smoothing():
+    recipe = Recipe().with_alpha(None)
+    assert recipe.smoothing is None
+    assert "wb.smooth" not in recipe.to_code()
+    assert recipe.with_alpha(0.4).smoothing.alpha == 0.4

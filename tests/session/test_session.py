@@ -1,0 +1,188 @@
+"""The session on a small saved model: stages, invalidation, jobs, and the code it prints."""
+
+import threading
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+import workbench as wb
+from workbench.errors import WorkbenchError
+
+
+@pytest.fixture
+def recipe(tiny_llama, tmp_path):
+    words = {f"w{i}": i for i in range(97)}
+    inner = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="w0", pad_token="w0")
+    wb.save(tiny_llama, tmp_path / "tiny", tokenizer=tokenizer)
+    g = torch.Generator().manual_seed(0)
+    text = " ".join(f"w{i}" for i in torch.randint(0, 97, (4000,), generator=g).tolist())
+    (tmp_path / "text.txt").write_text(text)
+    calibration = {"samples": 6, "length": 32, "batch_size": 2}
+    return (
+        wb.Recipe()
+        .with_model(str(tmp_path / "tiny"))
+        .with_calibration(text=str(tmp_path / "text.txt"), **calibration)
+    )
+
+
+@pytest.fixture
+def session(recipe):
+    session = wb.Session(recipe)
+    yield session
+    session.close()
+
+
+def test_each_verb_brings_up_what_is_missing(session):
+    assert session.stage == "empty"
+    session.calibrate()
+    assert session.stage == "calibrated"
+    session.freeze()
+    assert session.stage == "frozen"
+    assert {layer.op for layer in session.plan.layers if layer.scheme != "float"} == {
+        "w8a8_linear_int_mm"
+    }
+
+
+def test_the_float_model_is_never_harmed(session):
+    before = {k: v.clone() for k, v in session.load().model.state_dict().items()}
+    session.freeze()
+    assert all(torch.equal(v, before[k]) for k, v in session.loaded.model.state_dict().items())
+
+
+def test_untouched_tensors_are_shared(session):
+    session.freeze()
+    ours, theirs = session.model.model.embed_tokens, session.loaded.model.model.embed_tokens
+    assert ours is not theirs
+    assert ours.weight is theirs.weight
+
+
+def test_a_change_drops_only_what_it_invalidates(session):
+    session.freeze()
+    loaded, statistics = session.loaded, session.statistics
+    session.update(session.recipe.with_alpha(0.8))
+    assert session.stage == "observed"
+    assert session.statistics is statistics
+    session.update(session.recipe.with_calibration(samples=3))
+    assert session.stage == "loaded"
+    assert session.loaded is loaded
+    session.update(session.recipe.with_model("minilm"))
+    assert session.stage == "empty"
+
+
+def test_the_printed_code_computes_the_same_bits(session, tmp_path, monkeypatch):
+    model = session.freeze()
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    code = "\n".join(
+        line for line in session.code().splitlines() if not line.startswith(("report", "print"))
+    )
+    exec(code, names)
+    batch = session.loaded.batches("calibration", samples=2, length=32, text=session.recipe.calibration.text)[0]  # noqa: E501
+    with torch.inference_mode():
+        expected = model(**batch).logits
+        assert torch.equal(names["model"](**batch).logits, expected)
+        assert torch.equal(wb.load("out").model(**batch).logits, expected)
+
+
+def test_a_saved_session_carries_recipe_and_plan(session, tmp_path):
+    folder = session.save(tmp_path / "out")
+    assert wb.Recipe.load(folder / "recipe.json") == session.recipe
+    assert wb.Plan.model_validate_json((folder / "plan.json").read_text()) == session.plan
+
+
+def test_a_job_reports_progress_and_its_end(session):
+    seen = []
+    session.subscribe(lambda s: seen.append((s.job.state, s.job.what)))
+    job = session.submit("calibrate").wait(60)
+    assert (job.state, job.error) == ("done", None)
+    assert job.result is session.model
+    assert seen[-1][0] == "done"
+    assert {"queued", "running"} <= {state for state, _ in seen}
+
+
+class Gate:
+    """Holds the first forward of a model until a test lets it go on, and counts forwards."""
+
+    def __init__(self, model):
+        self.reached, self.open, self.forwards = threading.Event(), threading.Event(), 0
+        self.handle = model.register_forward_pre_hook(self.hold)
+
+    def hold(self, *_):
+        self.forwards += 1
+        self.reached.set()
+        assert self.open.wait(30)
+
+
+def test_cancel_is_obeyed_within_a_batch_and_leaves_the_session_as_it_was(session):
+    loaded = session.load()
+    gate = Gate(loaded.model)
+    job = session.submit("observe")
+    assert gate.reached.wait(30)
+    job.cancel()
+    gate.open.set()
+    job.wait(30)
+    gate.handle.remove()
+    assert job.state == "cancelled"
+    assert session.stage == "loaded"
+    assert gate.forwards <= 3  # two to trace, at most one batch
+    assert session.submit("observe").wait(60).state == "done"
+
+
+def test_a_queued_job_can_be_cancelled(session):
+    gate = Gate(session.load().model)
+    first = session.submit("observe")
+    assert gate.reached.wait(30)
+    second = session.submit("calibrate")
+    second.cancel()
+    gate.open.set()
+    assert first.wait(30).state == "done"
+    assert second.wait(30).state == "cancelled"
+    assert session.model is None
+
+
+def test_a_result_for_a_replaced_recipe_is_thrown_away(session):
+    gate = Gate(session.load().model)
+    job = session.submit("observe")
+    assert gate.reached.wait(30)
+    session.update(session.recipe.with_calibration(samples=2))
+    gate.open.set()
+    assert job.wait(30).state == "cancelled"
+    assert "recipe changed" in job.error
+    assert session.statistics is None
+
+
+def test_a_failing_job_says_why_and_leaves_the_session(session, tmp_path):
+    session.freeze()
+    model = session.model
+    (tmp_path / "file").write_text("")
+    job = session.submit("save", tmp_path / "file").wait(60)
+    assert job.state == "failed"
+    assert "is a file" in job.error
+    assert session.model is model
+
+
+def test_bad_verbs_are_refused(session):
+    with pytest.raises(WorkbenchError, match="'explode' is unknown; allowed: load"):
+        session.submit("explode")
+
+
+@pytest.mark.parametrize(("content", "message"), [("", "is empty"), ("w1 w2", "less than one")])
+def test_calibration_text_that_is_too_short_is_refused(session, tmp_path, content, message):
+    path = tmp_path / "short.txt"
+    path.write_text(content)
+    session.update(session.recipe.with_calibration(text=str(path)))
+    with pytest.raises(WorkbenchError, match=message):
+        session.calibrate()
+    assert session.stage == "loaded"
+
+
+def test_an_unknown_model_leaves_the_session_empty():
+    session = wb.Session("pilm")
+    with pytest.raises(WorkbenchError, match="no model 'pilm'"):
+        session.observe()
+    assert session.stage == "empty"
+    session.close()
