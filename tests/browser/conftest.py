@@ -64,7 +64,9 @@ def new_page(chromium, pictures) -> Iterator[Callable[[str], "Page"]]:
     for name, page in opened.items():
         page.screenshot(path=pictures / f"last-{name}.png")
         page.close()
-    assert [text for text in wrong if "Canceled" not in text] == []
+    # anywidget says this of a model not ready within two seconds, and draws it all the same.
+    slow = ("Canceled", "Failed to initialize model")
+    assert [text for text in wrong if not any(known in text for known in slow)] == []
 
 
 @pytest.fixture(scope="session")

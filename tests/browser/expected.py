@@ -46,13 +46,15 @@ def seen(name: str, *linears: str) -> Seen:
     loaded = model(name)
     modules = [loaded.model.get_submodule(linear) for linear in linears]
     top = torch.zeros(modules[0].in_features)
+    mask = torch.ones(1)
 
     def hook(_, arguments) -> None:
-        top.copy_(top.maximum(arguments[0].detach().abs().flatten(0, -2).amax(0)))
+        top.copy_(top.maximum(arguments[0].detach()[mask.bool()].abs().amax(0)))
 
     handle = modules[0].register_forward_pre_hook(hook)
     with torch.no_grad():
         for batch in loaded.batches("calibration", samples=32, length=256, batch_size=8, seed=0):
+            mask = batch["attention_mask"]  # padding is no activation
             loaded.model(**batch)
     handle.remove()
     columns = torch.stack([m.weight.detach().abs().amax(0) for m in modules]).amax(0)
@@ -79,7 +81,7 @@ def compared(name: str, alpha: float) -> "wb.Comparison":
     batches = loaded.batches("calibration", samples=32, length=256, batch_size=8, seed=0)
     working = loaded.copy()
     wb.smooth(working, wb.observe(working, batches), alpha=alpha)
-    wb.quantize(working, weights=wb.qint8, activations=wb.qint8)
+    wb.quantize(working, weights=wb.qint8, activations=wb.qint8, exclude=["lm_head"])
     with torch.no_grad(), wb.Calibration(working):
         for batch in batches:
             working(**batch)

@@ -54,7 +54,7 @@ def test_notebook_in_jupyterlab_from_load_to_comparison(new_page, lab, pictures)
         page.keyboard.press("Tab")
     page.get_by_role("button", name="Compare").click()
     row = page.locator("[data-view=comparison] tr[data-key=perplexity]")
-    row.wait_for()
+    row.wait_for(timeout=300_000)
     quantized = float(row.get_attribute("data-quantized"))
     assert quantized == pytest.approx(compared(MODEL, 0.5).perplexity, rel=2e-3)
     assert page.locator(".jp-OutputArea-output[data-mime-type*=error]").count() == 0

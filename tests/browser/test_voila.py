@@ -127,7 +127,7 @@ def test_comparison_shows_what_a_script_measures(bench, pictures) -> None:
     bench.locator("pre[data-language=python]").filter(has_text="alpha=0.5,").wait_for()
     bench.get_by_role("button", name="Compare").click()
     row = bench.locator("[data-view=comparison] tr[data-key=perplexity]")
-    row.wait_for()
+    row.wait_for(timeout=300_000)  # 33,000 tokens through two models, on one thread
     expected = compared(MODEL, 0.5)
     assert float(row.get_attribute("data-float")) == pytest.approx(
         float_perplexity(MODEL), rel=1e-4
@@ -137,13 +137,13 @@ def test_comparison_shows_what_a_script_measures(bench, pictures) -> None:
     )
     shown = float(row.locator("td").nth(2).inner_text())
     assert shown == pytest.approx(expected.perplexity, rel=3e-3)
-    # A bar is as long as its share of the best layer; ties in rounding may move it a little.
+    # A bar is as long as its share of the best layer.
     bars = bench.locator(".qw-bar").all()
     widths = {bar.get_attribute("data-layer"): bar.bounding_box()["width"] for bar in bars}
     sqnr = {layer.name: layer.sqnr_db for layer in expected.layers if np.isfinite(layer.sqnr_db)}
     best = max(sqnr, key=sqnr.get)
     for name, decibels in sqnr.items():
-        assert widths[name] / widths[best] == pytest.approx(decibels / sqnr[best], abs=0.02)
+        assert widths[name] / widths[best] == pytest.approx(decibels / sqnr[best], abs=0.01)
     ops = bench.locator("[data-view=layers] td[data-key=op]").first
     assert ops.get_attribute("data-value").startswith("w8a8")
     bench.screenshot(path=pictures / "voila-compared.png")
