@@ -22,7 +22,7 @@ BODY = "    if a < 0:\n        raise ValueError(a)\n    return a * b\n"
         pytest.param(BODY + "  return\n", False, id="indentation of no block"),
         pytest.param("    return a * b\n\n\n\n\n", False, id="blank lines do not count"),
         pytest.param("    a\n    b\n    c", False, id="only two complete lines"),
-        pytest.param("    x = [\n    1,\n    2,\n", False, id="nothing whole came"),
+        pytest.param("    x = [\n    1,\n    2,\n", True, id="three lines of one open statement"),
         pytest.param("", False, id="nothing came"),
     ],
 )
@@ -30,10 +30,10 @@ def test_parses(completion: str, expected: bool) -> None:
     assert parses(PROMPT, completion) is expected
 
 
-def test_the_rest_of_the_prompts_last_line_is_a_new_line() -> None:
-    assert parses("x = 1 +", " 2\ny = 3\nz = 4\n")
-    assert not parses("x = 1 +", " 2\ny = 3\n")
-    assert not parses("x = 1 + 2", "\ny = 3\nz = 4\n")
+def test_the_rest_of_the_prompts_last_line_is_no_new_line() -> None:
+    assert parses("x = 1 +", " 2\ny = 3\nz = 4\nw = 5\n")
+    assert not parses("x = 1 +", " 2\ny = 3\nz = 4\n")
+    assert not parses("x = 1 +", " = 2\ny = 3\nz = 4\nw = 5\n")
 
 
 def test_whole_statements_keeps_what_is_whole() -> None:

@@ -12,15 +12,14 @@ def parses(prompt: str, completion: str) -> bool:
     """Tell whether `prompt + completion` is Python as far as it goes, and goes far enough.
 
     The completion is cut at its last complete line. What then stands there has to be the beginning
-    of some valid program: an error anywhere fails it, a block or bracket still open at the end does
-    not. Cut further, to whole statements, it has to parse and to hold at least three non-blank
-    lines of the completion, the rest of the prompt's last line among them.
+    of some valid program, so that cut to whole statements it parses: an error anywhere fails it, a
+    block, string or bracket still open at the end does not. And the completion has to bring at
+    least three non-blank new lines; the rest of the prompt's last line is not one.
     """
-    source = prompt + completion[: completion.rfind("\n") + 1]
-    whole = whole_statements(source)
-    if whole is None:
-        return False
-    return sum(bool(line.strip()) for line in whole[len(prompt) :].split("\n")) >= NEW_LINES
+    cut = completion[: completion.rfind("\n") + 1]
+    fresh = cut if prompt.endswith("\n") else cut.partition("\n")[2]
+    new_lines = [line for line in fresh.split("\n") if line.strip()]
+    return len(new_lines) >= NEW_LINES and whole_statements(prompt + cut) is not None
 
 
 def whole_statements(source: str) -> str | None:

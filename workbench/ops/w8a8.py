@@ -57,7 +57,9 @@ def int_mm(
 ) -> Tensor:
     """torch's int8 product: oneDNN on AMX or VNNI, cuBLAS on a GPU."""
     q, scale = quantize_rows(x.reshape(-1, x.shape[-1]), input_scale, multiplier)
-    accumulator = torch._int_mm(q, weight.t())
+    # torch takes a single row of unit strides for a column; spelled out, it cannot.
+    columns = weight.t() if weight.shape[1] > 1 else weight.view(1, -1)
+    accumulator = torch._int_mm(q, columns)
     # Converting in place spares a second large allocation, whose page faults outcost the product.
     product = accumulator.view(torch.float32).copy_(accumulator)
     return finish(product, scale, weight_scale, bias, x)

@@ -1,4 +1,4 @@
-"""Pin the bundled text: `python -m workbench.models.pin_text` copies this project's own code.
+"""Pin the bundled text: `python -m workbench.compare.pin_text .` copies this project's own code.
 
 Run once, before a release whose figures should start afresh: every bundled figure rests on the result.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from workbench.compare.completion import parses
 from workbench.models.bundled import DATA, bundled
 from workbench.models.prompts import LIST, PROMPT_TOKENS
 from workbench.models.text import Split, files
@@ -21,26 +22,48 @@ SMALLEST = 900  # bytes; shorter files are mostly imports
 
 # By folder, so that the halves have little in common beyond their authors.
 FOLDERS: dict[Split, tuple[str, ...]] = {
-    "calibration": ("graph", "metrics", "observe", "ops", "smooth", "widgets"),
-    "evaluation": ("compare", "models", "quant", "recipe", "session"),
+    "calibration": (
+        "workbench/graph",
+        "workbench/metrics",
+        "workbench/observe",
+        "workbench/ops",
+        "workbench/smooth",
+        "tests/graph",
+        "tests/smooth",
+    ),
+    "evaluation": (
+        "workbench/compare",
+        "workbench/quant",
+        "workbench/session",
+        "workbench/recipe",
+        "tests/compare",
+        "tests/models",
+        "tests/observe",
+        "tests/quant",
+        "tests/recipe",
+        "tests/session",
+    ),
 }
 
 
-def copy_code(package: Path) -> None:
-    """Copy the modules of `package` into the calibration and the evaluation folder."""
+def copy_code(checkout: Path) -> None:
+    """Copy modules and tests of a checkout into the calibration and the evaluation folder."""
     for split, folders in FOLDERS.items():
         target = DATA / "text" / split
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
         for folder in folders:
-            for path in sorted((package / folder).rglob("*.py")):
+            for path in sorted((checkout / folder).rglob("*.py")):
                 if path.stat().st_size >= SMALLEST:
-                    name = "_".join(path.relative_to(package).with_suffix("").parts)
+                    name = "_".join(path.relative_to(checkout).with_suffix("").parts)
                     shutil.copyfile(path, target / f"{name}.py.txt")
 
 
 def list_prompts(seed: int = 0) -> list[dict[str, str | int]]:
-    """Draw the prompts: starts of top-level statements that enough tokens follow."""
+    """Draw the prompts: starts of top-level statements whose true continuation would count.
+
+    So a perfect model would score all of them; which they are depends on the text alone.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(bundled["pylm"].folder())
@@ -53,7 +76,9 @@ def list_prompts(seed: int = 0) -> list[dict[str, str | int]]:
             decorators = getattr(node, "decorator_list", [])
             start = lines[min([node.lineno, *(d.lineno for d in decorators)]) - 1]
             ids = tokenizer(text[start:], add_special_tokens=False)["input_ids"]
-            if len(ids) >= PROMPT_TOKENS + COMPLETION_TOKENS:
+            end = PROMPT_TOKENS + COMPLETION_TOKENS
+            prompt = tokenizer.decode(ids[:PROMPT_TOKENS])
+            if len(ids) >= end and parses(prompt, tokenizer.decode(ids[PROMPT_TOKENS:end])):
                 starts.append({"file": name, "start": start})
     order = torch.randperm(len(starts), generator=torch.Generator().manual_seed(seed))
     return [starts[index] for index in sorted(order[:PROMPTS].tolist())]
@@ -62,10 +87,10 @@ def list_prompts(seed: int = 0) -> list[dict[str, str | int]]:
 def main() -> None:
     """Copy the code, then list the prompts."""
     parser = argparse.ArgumentParser(
-        prog="python -m workbench.models.pin_text", description=__doc__
+        prog="python -m workbench.compare.pin_text", description=__doc__
     )
-    parser.add_argument("package", type=Path, help="the folder workbench/ of a checkout")
-    copy_code(parser.parse_args().package)
+    parser.add_argument("checkout", type=Path, help="folder of a checkout of this project")
+    copy_code(parser.parse_args().checkout)
     files.cache_clear()
     rows = ",\n".join(json.dumps(row) for row in list_prompts())
     LIST.write_text(f"[\n{rows}\n]\n", encoding="utf-8")
