@@ -28,7 +28,7 @@ function render({ model, el }) {
   function drawWhich() {
     const x = floats(model.get("absmax"));
     const w = floats(model.get("weight_absmax"));
-    if (!x.length) return empty();
+    if (!x.length || x.length !== w.length) return empty(); // the other one is still on its way
     const ranked = order(x);
     const middle = median(x);
     const ranks = ranked.map((_, i) => i + 1);
@@ -63,7 +63,8 @@ function render({ model, el }) {
     const columns = model.get("heat_columns");
     const channels = model.get("heat_channels");
     const values = floats(model.get("heat"));
-    if (!values.length) return empty();
+    const whole = columns.reduce((a, b) => a + b, 0);
+    if (!whole || values.length !== whole || names.length !== columns.length) return empty();
     const starts = columns.map((_, i) => columns.slice(0, i).reduce((a, b) => a + b, 0));
     const top = values.reduce((a, b) => Math.max(a, b), 1e-6);
     const height = names.length * ROW;
