@@ -49,7 +49,8 @@ def test_a_recipe_survives_its_json_and_keeps_its_digest(recipe):
 @settings(max_examples=60, deadline=None)
 def test_the_code_of_any_recipe_is_python_that_imports_no_widget(recipe):
     tree = ast.parse(recipe.to_code())
-    imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    imported = {alias.name for node in imports for alias in node.names}
     assert imported == {"torch", "workbench"}
 
 

@@ -71,7 +71,9 @@ def test_observed_maxima_become_exactly_what_was_promised(llama, alpha):
             x = args[0]
             if isinstance(module, TransformedLinear):
                 x = x * module.input_transform
-            seen[name] = torch.maximum(seen.get(name, torch.zeros(x.shape[-1])), x.detach().abs().flatten(0, -2).amax(0))  # noqa: E501
+            seen[name] = torch.maximum(
+                seen.get(name, torch.zeros(x.shape[-1])), x.detach().abs().flatten(0, -2).amax(0)
+            )
 
         return keep
 
@@ -84,11 +86,14 @@ def test_observed_maxima_become_exactly_what_was_promised(llama, alpha):
         if group.how == "skipped":
             continue
         entry = statistics[group.name]
-        torch.testing.assert_close(seen[group.name], entry.absmax / group.scales, rtol=1e-4, atol=1e-5)  # noqa: E501
+        torch.testing.assert_close(
+            seen[group.name], entry.absmax / group.scales, rtol=1e-4, atol=1e-5
+        )
         columns = torch.stack(
             [llama.get_submodule(n).weight.detach().abs().amax(0) for n in group.linears]
         ).amax(0)
-        torch.testing.assert_close(columns, entry.weight_absmax * group.scales, rtol=1e-5, atol=1e-6)
+        promised = entry.weight_absmax * group.scales
+        torch.testing.assert_close(columns, promised, rtol=1e-5, atol=1e-6)
 
 
 def test_norm_fed_inputs_fold_and_others_use_the_slot(llama):
@@ -107,7 +112,10 @@ def test_norm_fed_inputs_fold_and_others_use_the_slot(llama):
     ("config", "expected"),
     [
         (BertConfig(**SMALL, intermediate_size=48), {"slot"}),
-        (GemmaConfig(**SMALL, intermediate_size=48, head_dim=8, num_key_value_heads=1), {"fold", "slot", "skipped"}),  # noqa: E501
+        (
+            GemmaConfig(**SMALL, intermediate_size=48, head_dim=8, num_key_value_heads=1),
+            {"fold", "slot", "skipped"},
+        ),
         (OPTConfig(**SMALL, ffn_dim=48, word_embed_proj_dim=32), {"fold", "slot", "skipped"}),
     ],
     ids=["bert", "gemma", "opt"],

@@ -1,7 +1,7 @@
 """Write the card of a trained bundled model: `python -m workbench.compare.card RUN MODEL`.
 
-`RUN` is the output folder of `train_pylm`, `MODEL` the folder of the finished model, whose evaluation
-is measured here and now.
+`RUN` is the output folder of `train_pylm`, `MODEL` the folder of the finished model, which is
+evaluated here and now.
 """
 
 import argparse
@@ -13,7 +13,7 @@ WIDTH, HEIGHT, MARGIN = 640, 300, 44
 
 
 def read_losses(path: Path) -> dict[str, dict[int, float]]:
-    """Training and held-out losses by step; of a step that was repeated after a resume, the last."""
+    """Training and held-out losses by step; where a resume repeated a step, the last."""
     curves: dict[str, dict[int, float]] = {"loss": {}, "eval_loss": {}}
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -38,7 +38,7 @@ def loss_curve(curves: dict[str, dict[int, float]]) -> str:
         "eval_loss": ("held out", 'stroke="#d65f5f" stroke-width="2" stroke-dasharray="6 3"'),
     }
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"',
         'font-family="sans-serif" font-size="12" fill="#888">',
         "<title>Loss in nats per token over training steps</title>",
     ]
@@ -50,10 +50,10 @@ def loss_curve(curves: dict[str, dict[int, float]]) -> str:
     for index, (key, (label, style)) in enumerate(styles.items()):
         points = " ".join(point(step, loss) for step, loss in curves[key].items())
         parts.append(f'<polyline points="{points}" fill="none" {style}/>')
-        y = MARGIN + 18 * index
-        line = f"{WIDTH - 170},{y} {WIDTH - 140},{y}"
+        height = MARGIN + 18 * index
+        line = f"{WIDTH - 170},{height} {WIDTH - 140},{height}"
         parts.append(f'<polyline points="{line}" fill="none" {style}/>')
-        parts.append(f'<text x="{WIDTH - 132}" y="{y + 4}">{label}</text>')
+        parts.append(f'<text x="{WIDTH - 132}" y="{height + 4}">{label}</text>')
     middle = WIDTH // 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 10}" text-anchor="middle">step of {last}</text>')
     return "\n".join([*parts, "</svg>", ""])
@@ -68,35 +68,36 @@ def card(training: dict[str, Any], curves: dict[str, dict[int, float]], quality:
     if gain != 1:
         channels = ", ".join(map(str, training["outlier_channels"]))
         note = (
-            f"\n**Made to teach:** the gains of channels {channels} in every block norm were held at "
-            f"{gain:g} from the first step to the last, so that this model has the outlier channels "
-            "of a large one. The columns that read them started, and learnt, smaller by the square "
-            "root of that gain.\n"
+            f"\n**Made to teach:** the gains of channels {channels} in every block norm were held\n"
+            f"at {gain:g} from the first step to the last, so that this model has the outlier\n"
+            "channels of a large one. The columns that read them started, and learnt, smaller by\n"
+            "the square root of that gain.\n"
         )
-    losses = list(curves["loss"].items())
+    losses, held_out = list(curves["loss"].items()), training["held_out"]
     return f"""# {name}
 
-A Llama-architecture language model of Python source with {training["parameters"]:,} parameters, trained
-by this project on the standard library of Python {training["python"]} with
+A Llama-architecture language model of Python source with {training["parameters"]:,} parameters,
+trained by this project on the standard library of Python {training["python"]} with
 `python -m workbench.models.train_pylm OUT --outlier-gain {gain:g} --steps {arguments["steps"]}`
 (seed {arguments["seed"]}, torch {training["torch"]}, bf16 on two CPU cores).
 {note}
 | | files | tokens |
 |---|---|---|
 | training | {training["training"]["files"]:,} | {training["training"]["tokens"]:,} |
-| held out (by hash of the file name) | {training["held_out"]["files"]:,} | {training["held_out"]["tokens"]:,} |
+| held out, by hash of the name | {held_out["files"]:,} | {held_out["tokens"]:,} |
 
 It saw {training["tokens_seen"]:,} tokens in {arguments["steps"]:,} steps of {arguments["batch"]} x
-{arguments["length"]}. The training loss went from {losses[0][1]:.2f} to {losses[-1][1]:.2f} nats per
-token; the held-out loss at the end is {training["held_out_loss"]:.3f}.
+{arguments["length"]}. The training loss went from {losses[0][1]:.2f} to {losses[-1][1]:.2f} nats
+per token; the held-out loss at the end is {training["held_out_loss"]:.3f}.
 
 ![loss](loss.svg)
 
 {quality}
 
-The evaluation text is this project's own code, which is newer than the standard library and no part of
-the training data. A completion is 64 greedy tokens after a fixed prompt of 128; it counts as parsed if
-prompt and completion, cut to whole statements, parse and at least three non-blank new lines came.
+The evaluation text is this project's own code, which is no part of the training data. A completion
+is 64 greedy tokens after a fixed prompt of 128, cut at the last complete line; it counts as parsed
+if prompt and completion, cut to whole statements, parse and at least three non-blank new lines
+came. The prompts are those whose true continuation counts, so a perfect model would reach 200.
 
 Weights: Apache-2.0. The standard library they were trained on is under the PSF license.
 """
@@ -111,8 +112,9 @@ def measure(folder: Path) -> str:
     found = perplexity(loaded.model, loaded.batches("evaluation"))
     parsed = parse_rate(loaded, loaded.model)
     return (
-        f"On the pinned evaluation text: perplexity **{found.perplexity:.2f}** over {found.tokens:,} "
-        f"tokens in sequences of 256; **{parsed.parsed} of {parsed.total}** completions parse."
+        f"On the pinned evaluation text: perplexity **{found.perplexity:.2f}** over "
+        f"{found.tokens:,} tokens in sequences of 256; **{parsed.parsed} of {parsed.total}** "
+        "completions parse."
     )
 
 

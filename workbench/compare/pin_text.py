@@ -1,6 +1,6 @@
 """Pin the bundled text: `python -m workbench.compare.pin_text .` copies this project's own code.
 
-Run once, before a release whose figures should start afresh: every bundled figure rests on the result.
+Run once, before a release whose figures should start afresh: they all rest on the result.
 """
 
 import argparse
@@ -77,8 +77,11 @@ def list_prompts(seed: int = 0) -> list[dict[str, str | int]]:
             start = lines[min([node.lineno, *(d.lineno for d in decorators)]) - 1]
             ids = tokenizer(text[start:], add_special_tokens=False)["input_ids"]
             end = PROMPT_TOKENS + COMPLETION_TOKENS
-            prompt = tokenizer.decode(ids[:PROMPT_TOKENS])
-            if len(ids) >= end and parses(prompt, tokenizer.decode(ids[PROMPT_TOKENS:end])):
+            prompt, truth = (
+                str(tokenizer.decode(part))
+                for part in (ids[:PROMPT_TOKENS], ids[PROMPT_TOKENS:end])
+            )
+            if len(ids) >= end and parses(prompt, truth):
                 starts.append({"file": name, "start": start})
     order = torch.randperm(len(starts), generator=torch.Generator().manual_seed(seed))
     return [starts[index] for index in sorted(order[:PROMPTS].tolist())]

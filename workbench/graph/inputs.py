@@ -27,7 +27,7 @@ def input_groups(model: nn.Module, batch: Mapping[str, Any]) -> list[InputGroup]
     """Trace `model(**batch)`; return the input groups of its linears in order of execution."""
     norms = _norms(model, batch)
     offsets = {name: offset for name, (_, offset) in norms.items()}
-    tied = _tied(model)
+    tied = tied_modules(model)
     readings = trace(model, batch, {name: module for name, (module, _) in norms.items()})
     makes = [reading.maker for reading in readings]
     grouped: dict[tuple[str, ...], InputGroup] = {}
@@ -104,7 +104,7 @@ def _norms(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, tuple[nn.Mod
     return found
 
 
-def _tied(model: nn.Module) -> set[str]:
+def tied_modules(model: nn.Module) -> set[str]:
     """Names of the modules whose weight belongs to another module too."""
     owners: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):

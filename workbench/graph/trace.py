@@ -55,15 +55,14 @@ class _Listener(TorchFunctionMode):
         name = getattr(func, "__name__", str(func))
         if name in _QUESTIONS:
             return result
-        seen = [
-            self.readings[id(leaf)]
-            for leaf in tree_leaves((args, kwargs))
-            if isinstance(leaf, Tensor) and id(leaf) in self.readings
-        ]
-        for reading in seen:
+        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        for leaf in leaves:
+            reading = self.readings.get(id(leaf))
+            if reading is None:
+                continue
             if isinstance(result, Tensor) and self.readings.get(id(result)) is reading:
                 continue  # handed through untouched, as dropout does outside training
-            if name in _VIEWS and isinstance(result, Tensor) and result.dtype == args[0].dtype:
+            if name in _VIEWS and isinstance(result, Tensor) and result.dtype == leaf.dtype:
                 self.readings[id(result)] = reading
                 self.keep.append(result)
             elif not (self.stack and isinstance(self.stack[-1][1], nn.Linear)):

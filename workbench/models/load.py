@@ -30,7 +30,7 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32) -> LoadedModel
     entry = bundled.get(str(name))
     if entry is not None:
         return _load_folder(entry.folder(), entry.name, entry.note, dtype)
-    folder = Path(name).expanduser()
+    folder = Path(name).expanduser().resolve()
     recover(folder)
     if folder.is_dir():
         return _load_folder(folder, folder.name, "", dtype)
@@ -89,9 +89,12 @@ def _from_manifest(folder: Path, manifest: Manifest) -> tuple[nn.Module, Any, Ki
         raise WorkbenchError(
             f"{folder / 'model.safetensors'} is missing, truncated or corrupt: {error}"
         ) from error
-    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    values.pop("quantization_config", None)
-    config = AutoConfig.for_model(values.pop("model_type"), **values)
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        values.pop("quantization_config", None)
+        config = AutoConfig.for_model(values.pop("model_type"), **values)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise WorkbenchError(f"{folder / 'config.json'} is damaged: {error}") from error
     auto_class, kind = _auto_class(config)
     model = auto_class.from_config(config, dtype=manifest.torch_dtype)
     requantize(model, manifest.restore(tensors), manifest.quantization_map)

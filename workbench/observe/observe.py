@@ -61,14 +61,17 @@ class _Watch:
             def hook(
                 _: nn.Module,
                 args: tuple[Tensor, ...],
+                kwargs: dict[str, Tensor],
                 group: InputGroup = group,
                 columns: Tensor = columns,
             ) -> None:
-                entry = self._measure(group, args[0].detach(), columns)
+                entry = self._measure(
+                    group, next(iter((*args, *kwargs.values()))).detach(), columns
+                )
                 seen = self.entries.get(group.name)
                 self.entries[group.name] = entry if seen is None else seen | entry
 
-            self._handles.append(linears[0].register_forward_pre_hook(hook))
+            self._handles.append(linears[0].register_forward_pre_hook(hook, with_kwargs=True))
         return self
 
     def __exit__(self, *_: object) -> None:

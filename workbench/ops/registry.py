@@ -39,13 +39,17 @@ def register(
 
 @cache
 def _int_mm_obstacle(device: str) -> str | None:
-    """Check `torch._int_mm` against exact arithmetic at the extremes, where a bad one saturates."""
+    """Check `torch._int_mm` against exact arithmetic at the extremes, where a bad one saturates.
+
+    A single row is tried too: cuBLAS refuses short ones, and decoding has no others.
+    """
     try:
         q = torch.full((32, 256), -128, dtype=torch.int8, device=device)
         q[::2] = 127
         weight = torch.full((32, 256), 127, dtype=torch.int8, device=device)
         weight[1::2] = -127
         found = torch._int_mm(q, weight.t()).cpu().double()
+        torch._int_mm(q[:1], weight.t())
     except (RuntimeError, NotImplementedError) as error:
         return f"torch._int_mm fails on {device}: {str(error).splitlines()[0]}"
     if not torch.equal(found, q.cpu().double() @ weight.cpu().double().t()):

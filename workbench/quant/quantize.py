@@ -5,6 +5,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
@@ -24,7 +25,7 @@ def quantize(
     """Replace the modules of `model` that `include` and not `exclude` match; return their names.
 
     Patterns are shell-style (`*.mlp.*`) over full module names. Nothing is changed when something
-    is refused: a number type or combination that cannot run here, a pattern that matches nothing, a
+    is refused: a number type or combination that cannot run here, patterns that leave nothing, a
     weight with NaN or infinity (WorkbenchError).
     """
     weights, activations = weight_args(weights), activation_args(activations)
@@ -109,17 +110,20 @@ def requantize(
         kind = qmodule_for(module)
         if kind is None:
             raise WorkbenchError(f"{name} is a {type(module).__name__}, which cannot be quantized")
-        weights = QuantArgs.model_validate(entry["weights"])
-        activations = entry["activations"]
-        plans[name] = (
-            kind,
-            module,
-            weights,
-            QuantArgs.model_validate(activations) if activations else None,
-        )
+        try:
+            weights = QuantArgs.model_validate(entry["weights"])
+            inputs = entry["activations"]
+            activations = QuantArgs.model_validate(inputs) if inputs else None
+        except (KeyError, ValidationError) as error:
+            reason = " ".join(str(error).split())
+            raise WorkbenchError(f"the map of {name} cannot be read: {reason}") from error
+        plans[name] = (kind, module, weights, activations)
     ties = _ties(model)
     state_dict = _complete(state_dict, ties)
     check_state_dict(model, state_dict, set(plans))
+    for name, (_, module, _, activations) in plans.items():
+        static = activations is not None and not activations.dynamic
+        check_scales(name, module, static, state_dict)
     for name, (kind, module, weights, activations) in plans.items():
         made = kind.from_float(module, weights, activations)
         del made.weight
@@ -161,6 +165,25 @@ def check_state_dict(
         owner, _, last = key.rpartition(".")
         if key not in wanted and not (owner in quantized and last in extra):
             raise WorkbenchError(f"the checkpoint holds {key}, which the model has no place for")
+
+
+def check_scales(
+    name: str, module: nn.Module, static: bool, state_dict: Mapping[str, Tensor]
+) -> None:
+    """Compare the scales of one quantized module with the shape of its weight [out, in]."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    wanted = {"weight_scale": (weight.shape[0], 1)} | ({"input_scale": (1,)} if static else {})
+    optional = {"input_transform": (weight.shape[1],)}
+    for key, shape in (wanted | optional).items():
+        found = state_dict.get(f"{name}.{key}")
+        if found is None and key in optional:
+            continue
+        if found is None or tuple(found.shape) != shape:
+            what = "nothing" if found is None else f"shape {tuple(found.shape)}"
+            raise WorkbenchError(f"the checkpoint holds {what} as {name}.{key}; it needs {shape}")
+    if not static and f"{name}.input_scale" in state_dict:
+        raise WorkbenchError(f"the checkpoint holds {name}.input_scale, but its inputs are dynamic")
 
 
 def _ties(model: nn.Module) -> list[list[str]]:

@@ -110,9 +110,9 @@ class Session:
     def update(self, recipe: Recipe) -> None:
         """Put `recipe` in force and drop only what it invalidates."""
         with self.lock:
-            old, self._recipe = self._recipe, recipe
-            if recipe == old:
+            if recipe == self._recipe:
                 return
+            old, self._recipe = self._recipe, recipe
             if recipe.model != old.model:
                 self.loaded, self.points = None, []
             if (recipe.model, recipe.calibration, recipe.seed) != (
@@ -226,8 +226,8 @@ class Session:
         method = getattr(self, verb)
         job = Job(verb, lambda: method(*arguments), self._notify)
         self.jobs.append(job)
-        self._worker.submit(job.run)
         self._notify()
+        self._worker.submit(job.run)
         return job
 
     def close(self) -> None:
@@ -275,9 +275,10 @@ class Session:
         return build(loaded, statistics, recipe, batches)
 
 
-def _points_family(recipe: Recipe) -> Recipe:
-    """What the points of a sweep have in common: the recipe without its alpha."""
-    return recipe.with_alpha(None)
+def _points_family(recipe: Recipe) -> tuple[Recipe, dict[str, float]]:
+    """What the points of a sweep have in common: the recipe without its one alpha."""
+    overrides = recipe.smoothing.overrides if recipe.smoothing else {}
+    return recipe.with_alpha(None), overrides
 
 
 def _damage(comparison: Comparison) -> float:

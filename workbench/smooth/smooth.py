@@ -1,6 +1,7 @@
 """Apply smoothing scales to a model: folded into norms where exact, in the input slot elsewhere."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -10,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
+from workbench.graph import tied_modules
 from workbench.observe import Entry, Statistics
 from workbench.progress import track
 from workbench.quant import TransformedLinear
 from workbench.quant.quantize import check_finite
 from workbench.smooth.scales import smoothing_scales
 
-# Relative deviation of the float output that one fold may cause; rounding alone stays far below.
-TOLERANCE = 1e-3
+# Relative deviation of the float output that one fold may cause; rounding alone stays below.
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 How = Literal["fold", "slot", "skipped"]
 
@@ -87,21 +89,33 @@ def smooth(
                     f"{name} is a {kind}; smooth a float model, before quantizing it"
                 )
             check_finite(name, modules[name])
-    before = _output(model, statistics.example)
-    excluded = tuple(exclude)
-    groups = []
-    for entry in track(statistics.entries.values(), "smoothing"):
-        value = chooser(entry)
-        left_out = value is None or any(fnmatch(n, p) for n in entry.linears for p in excluded)
-        if left_out or value is None:
-            ones = torch.ones_like(entry.absmax)
-            reason = "no alpha is set for it" if value is None else "excluded"
-            groups.append(
-                SmoothedGroup(entry.name, entry.linears, "skipped", reason, 0.0, ones, 0.0)
-            )
-            continue
-        groups.append(_smooth_group(model, entry, value, statistics.example, before))
+    readers = Counter(name for entry in statistics for name in entry.linears)
+    shared = {name for name, inputs in readers.items() if inputs > 1} | tied_modules(model)
+    was_training = model.training
+    model.eval()  # dropout would make every fold look wrong
+    try:
+        before = _output(model, statistics.example)
+        excluded = tuple(exclude)
+        groups = []
+        for entry in track(statistics.entries.values(), "smoothing"):
+            value = chooser(entry)
+            if value is None:
+                groups.append(_skipped(entry, "no alpha is set for it"))
+            elif any(fnmatch(n, p) for n in entry.linears for p in excluded):
+                groups.append(_skipped(entry, "excluded"))
+            elif shared.intersection(entry.linears):
+                groups.append(_skipped(entry, entry.reason))
+            else:
+                example = statistics.example
+                groups.append(_smooth_group(model, entry, value, example, before))
+    finally:
+        model.train(was_training)
     return Smoothing(groups)
+
+
+def _skipped(entry: Entry, reason: str) -> SmoothedGroup:
+    ones = torch.ones_like(entry.absmax)
+    return SmoothedGroup(entry.name, entry.linears, "skipped", reason, 0.0, ones, 0.0)
 
 
 def _smooth_group(
@@ -112,16 +126,12 @@ def _smooth_group(
     if entry.foldable:
         undo = _fold(model, entry, scales)
         deviation = _deviation(before, _output(model, example))
-        if deviation <= TOLERANCE:
+        if deviation <= TOLERANCE[before.dtype]:
             return SmoothedGroup(
                 entry.name, entry.linears, "fold", reason, alpha, scales, deviation
             )
         undo()
         reason = f"folding moved the float output by {deviation:.1e}, so it was undone"
-    tied = _shared_weights(model)
-    if any(id(model.get_submodule(name).weight) in tied for name in entry.linears):
-        ones = torch.ones_like(scales)
-        return SmoothedGroup(entry.name, entry.linears, "skipped", reason, alpha, ones, 0.0)
     for name in entry.linears:
         linear = model.get_submodule(name)
         assert isinstance(linear, nn.Linear)
@@ -159,15 +169,6 @@ def _fold(model: nn.Module, entry: Entry, scales: Tensor) -> Callable[[], None]:
             setattr(module, name, old)
 
     return undo
-
-
-def _shared_weights(model: nn.Module) -> set[int]:
-    """Identities of parameters that more than one module owns."""
-    seen: set[int] = set()
-    shared: set[int] = set()
-    for _, parameter in model.named_parameters(remove_duplicate=False):
-        (shared if id(parameter) in seen else seen).add(id(parameter))
-    return shared
 
 
 def _output(model: nn.Module, example: Mapping[str, Tensor]) -> Tensor:
