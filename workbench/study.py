@@ -26,6 +26,7 @@ from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel, save
 from workbench.recipe import Recipe, Scheme
 from workbench.session import Session
+from workbench.session.build import evaluation_batches
 
 SCHEMES: tuple[Scheme, ...] = ("o3", "o1")
 RUNS = 7  # timings of each kind, for each variant and number of threads
@@ -108,7 +109,7 @@ def run(recipe: Recipe, out: Path, report: Path | None = None) -> Study:
         loaded = session.loaded
         assert loaded is not None
         _check_writable(out, report)
-        drafts = [*_floats(loaded, out), *_quantized(session, recipe, out)]
+        drafts = [*_floats(loaded, recipe, out), *_quantized(session, recipe, out)]
         parsed = _parse_rates(loaded, drafts)
         speeds = _speeds(loaded, drafts)
     finally:
@@ -160,9 +161,9 @@ def _write(path: Path, text: str) -> None:
     half.replace(path)
 
 
-def _floats(loaded: LoadedModel, out: Path) -> Iterator[_Draft]:
+def _floats(loaded: LoadedModel, recipe: Recipe, out: Path) -> Iterator[_Draft]:
     bf16 = copy.deepcopy(loaded.model).to(torch.bfloat16)
-    found = compare(loaded.model, bf16, loaded.batches("evaluation"))
+    found = compare(loaded.model, bf16, evaluation_batches(loaded, recipe))
     forms = {"fp32": (loaded.model, found.of_reference()), "bf16": (bf16, found)}
     for name, (model, comparison) in forms.items():
         yield _Draft(

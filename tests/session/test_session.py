@@ -78,10 +78,14 @@ def test_the_printed_code_computes_the_same_bits(session, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     code = "\n".join(
-        line for line in session.code().splitlines() if not line.startswith(("report", "print"))
+        line
+        for line in session.code().splitlines()
+        if not line.startswith(("evaluation", "report", "print"))
     )
     exec(code, names)
-    batch = session.loaded.batches("calibration", samples=2, length=32, text=session.recipe.calibration.text)[0]  # noqa: E501
+    batch = session.loaded.batches(
+        "calibration", samples=2, length=32, text=session.recipe.calibration.text
+    )[0]
     with torch.inference_mode():
         expected = model(**batch).logits
         assert torch.equal(names["model"](**batch).logits, expected)

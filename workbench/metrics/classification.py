@@ -5,8 +5,8 @@ from torch import Tensor
 
 def kl_divergence(reference_logits: Tensor, candidate_logits: Tensor) -> Tensor:
     """KL(reference || candidate) in nats for each position: [..., C], [..., C] -> [...]."""
-    p = reference_logits.double().log_softmax(-1)
-    q = candidate_logits.double().log_softmax(-1)
+    p = reference_logits.float().log_softmax(-1)
+    q = candidate_logits.float().log_softmax(-1)
     return (p.exp() * (p - q)).sum(-1)
 
 

@@ -7,6 +7,9 @@ if TYPE_CHECKING:
     from workbench.recipe.spec import Recipe
 
 
+EVALUATION_SAMPLES = 64  # sequences or sentences that a comparison runs
+
+
 def recipe_code(recipe: "Recipe") -> str:
     """Print the eight verbs with the arguments of `recipe`."""
     calibration, quantization = recipe.calibration, recipe.quantization
@@ -46,7 +49,8 @@ def recipe_code(recipe: "Recipe") -> str:
         "    for batch in batches:",
         "        model(**batch)",
         "wb.freeze(model)",
-        'report = wb.compare(lm.model, model, lm.batches("evaluation"))',
+        f'evaluation = lm.batches("evaluation", samples={EVALUATION_SAMPLES}, seed={recipe.seed})',
+        "report = wb.compare(lm.model, model, evaluation)",
         "print(report)",
         'wb.save(model, "out", tokenizer=lm.tokenizer)',
     ]

@@ -11,7 +11,7 @@ from workbench.observe import Statistics
 from workbench.progress import track
 from workbench.quant import Calibration, quantize
 from workbench.recipe import Recipe
-from workbench.recipe.code import activations_of
+from workbench.recipe.code import EVALUATION_SAMPLES, activations_of
 from workbench.smooth import Smoothing, smooth
 
 
@@ -26,6 +26,11 @@ def calibration_batches(loaded: LoadedModel, recipe: Recipe) -> list[dict[str, T
         text=spec.text,
         seed=recipe.seed,
     )
+
+
+def evaluation_batches(loaded: LoadedModel, recipe: Recipe) -> list[dict[str, Tensor]]:
+    """The pinned held-out batches that a session judges by: enough for a figure, quick to run."""
+    return loaded.batches("evaluation", samples=EVALUATION_SAMPLES, seed=recipe.seed)
 
 
 def build(

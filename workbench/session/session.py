@@ -17,7 +17,7 @@ from workbench.observe import Statistics, observe
 from workbench.progress import Cancelled, track
 from workbench.quant import freeze
 from workbench.recipe import Plan, Recipe
-from workbench.session.build import build, calibration_batches
+from workbench.session.build import build, calibration_batches, evaluation_batches
 from workbench.session.job import Job
 from workbench.session.keys import content_digest, data_digest, result_key
 from workbench.smooth import Smoothing
@@ -175,7 +175,7 @@ class Session:
         """Compare the frozen model with the original on the evaluation text."""
         recipe, model = self._recipe, self.freeze()
         loaded = self.load()
-        batches = loaded.batches("evaluation")
+        batches = evaluation_batches(loaded, recipe)
         key = result_key(recipe.digest(), self._model_digest, data_digest(batches))
         comparison = self.results.get(key) or compare(loaded.model, model, batches)
         self.results[key] = comparison
