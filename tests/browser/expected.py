@@ -61,12 +61,17 @@ def seen(name: str, *linears: str) -> Seen:
     return Seen(top.double().numpy(), columns.double().numpy())
 
 
+def judged(loaded: "wb.LoadedModel") -> list[dict[str, torch.Tensor]]:
+    """The pinned evaluation sequences that a comparison is made on."""
+    return loaded.batches("evaluation", samples=64, seed=0)
+
+
 @cache
 def float_perplexity(name: str) -> float:
     """exp of the mean negative log-likelihood over the evaluation text, by its definition."""
     loaded, total, count = model(name), 0.0, 0
     with torch.no_grad():
-        for batch in loaded.batches("evaluation"):
+        for batch in judged(loaded):
             ids = batch["input_ids"]
             logs = loaded.model(**batch).logits[:, :-1].double().log_softmax(-1)
             total -= logs.gather(-1, ids[:, 1:, None]).sum().item()
@@ -86,7 +91,7 @@ def compared(name: str, alpha: float) -> "wb.Comparison":
         for batch in batches:
             working(**batch)
     wb.freeze(working)
-    return wb.compare(loaded.model, working, loaded.batches("evaluation"))
+    return wb.compare(loaded.model, working, judged(loaded))
 
 
 def colour(share: np.ndarray) -> np.ndarray:
