@@ -17,7 +17,7 @@ def parses(prompt: str, completion: str) -> bool:
     least three non-blank new lines; the rest of the prompt's last line is not one.
     """
     cut = completion[: completion.rfind("\n") + 1]
-    fresh = cut if prompt.endswith("\n") else cut.partition("\n")[2]
+    fresh = cut if prompt[-1:] in ("", "\n") else cut.partition("\n")[2]
     new_lines = [line for line in fresh.split("\n") if line.strip()]
     return len(new_lines) >= NEW_LINES and whole_statements(prompt + cut) is not None
 
