@@ -37,8 +37,7 @@ class Job:
         self._stop.set()
         if self.state == "queued":
             self.state = "cancelled"
-            self._finished.set()
-            self._notify()
+            self._end()
 
     def wait(self, timeout: float | None = None) -> Self:
         """Block until the job has ended or `timeout` seconds are over; return the job."""
@@ -48,7 +47,7 @@ class Job:
     @property
     def ended(self) -> bool:
         """Whether the job will not change any more."""
-        return self._finished.is_set()
+        return self.state in ("cancelled", "failed", "done")
 
     def update(self, what: str, done: int, total: int | None) -> None:
         """Take note of progress (`workbench.progress.Reporter`)."""
@@ -71,7 +70,7 @@ class Job:
 
     def run(self) -> None:
         """Do the work; called once, by the worker."""
-        if self._finished.is_set():
+        if self.ended:
             return
         self.state = "running"
         self._notify()
@@ -89,5 +88,11 @@ class Job:
             self.state, self.error = "failed", f"{type(error).__name__}: {error}"
         finally:
             self.remaining_s = None
-            self._finished.set()
+            self._end()
+
+    def _end(self) -> None:
+        """Tell the watchers first, so that whoever waits finds them up to date."""
+        try:
             self._notify()
+        finally:
+            self._finished.set()
