@@ -197,7 +197,7 @@ def main(argv: list[str] | None = None) -> None:
     model.bfloat16().save_pretrained(finished)
     tokenizer.save_pretrained(finished)
     summary = {
-        "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items()},
+        "arguments": vars(arguments) | {"out": "OUT"},  # the folder says nothing of the model
         "outlier_channels": channels,
         "parameters": sum(p.numel() for p in model.parameters()),
         "training": {"files": len(training), "tokens": blocks.blocks.numel()},
