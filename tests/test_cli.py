@@ -225,7 +225,7 @@ def test_an_encoder_is_judged_by_its_embeddings(tmp_path) -> None:
     assert variants["fp32", False]["cosine"] == 1
     assert variants["o3", True]["cosine"] >= 0.995 > variants["o3", False]["cosine"]
     assert variants["o1", True]["cosine"] >= 0.998
-    assert 0.85 < variants["o3", True]["neighbour_agreement"] <= 1  # .89 of 64 sentences
+    assert 0.90 < variants["o3", True]["neighbour_agreement"] <= 1
     assert {path.name for path in (tmp_path / "made").iterdir()} == {
         "fp32", "bf16", "naive-o3", "smoothed-o3", "naive-o1", "smoothed-o1",
     }  # fmt: skip

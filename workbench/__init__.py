@@ -9,6 +9,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from wrapt import when_imported
+
 from workbench.errors import WorkbenchError
 from workbench.progress import Cancelled, reporting
 
@@ -16,38 +18,73 @@ from workbench.progress import Cancelled, reporting
 if TYPE_CHECKING:
     from workbench.compare import Comparison, compare
     from workbench.models.bundled import bundled
-    from workbench.models.load import load
+    from workbench.models.hf import QuantizedModelForCausalLM, WorkbenchConfig
+    from workbench.models.load import load, load_into
     from workbench.models.loaded import LoadedModel
     from workbench.models.save import save
     from workbench.observe import Statistics, observe
     from workbench.quant import (
+        AbsmaxOptimizer,
         Calibration,
+        Coverage,
+        HqqOptimizer,
+        MaxOptimizer,
+        MseOptimizer,
+        QLayerNorm,
         QLinear,
         QModule,
         QTensor,
         QuantArgs,
+        qfloat8,
+        qfloat8_e4m3fn,
+        qfloat8_e4m3fnuz,
+        qfloat8_e5m2,
+        qint2,
+        qint3,
+        qint4,
+        qint6,
         qint8,
         register_qmodule,
     )
+    from workbench.quant.coverage import coverage
     from workbench.quant.freeze import freeze
-    from workbench.quant.quantize import quantization_map, quantize, requantize
+    from workbench.quant.quantize import dequantize, quantization_map, quantize
+    from workbench.quant.requantize import requantize
     from workbench.recipe import Plan, Recipe
     from workbench.session import Job, Session
     from workbench.smooth.smooth import Smoothing, smooth
+    from workbench.train import finetune, learn_scales
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "workbench.compare": ("Comparison", "compare"),
-    "workbench.models": ("LoadedModel", "bundled", "load", "save"),
+    "workbench.models": ("LoadedModel", "bundled", "load", "load_into", "save"),
+    "workbench.models.hf": ("QuantizedModelForCausalLM", "WorkbenchConfig"),
     "workbench.observe": ("Statistics", "observe"),
     "workbench.quant": (
+        "AbsmaxOptimizer",
         "Calibration",
+        "Coverage",
+        "HqqOptimizer",
+        "MaxOptimizer",
+        "MseOptimizer",
+        "QLayerNorm",
         "QLinear",
         "QModule",
         "QTensor",
         "QuantArgs",
+        "coverage",
+        "dequantize",
         "freeze",
+        "qfloat8",
+        "qfloat8_e4m3fn",
+        "qfloat8_e4m3fnuz",
+        "qfloat8_e5m2",
+        "qint2",
+        "qint3",
+        "qint4",
+        "qint6",
         "qint8",
         "quantization_map",
         "quantize",
@@ -57,30 +94,52 @@ _HOMES = {
     "workbench.recipe": ("Plan", "Recipe"),
     "workbench.session": ("Job", "Session"),
     "workbench.smooth": ("Smoothing", "smooth"),
+    "workbench.train": ("finetune", "learn_scales"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AbsmaxOptimizer",
     "Calibration",
     "Cancelled",
     "Comparison",
+    "Coverage",
+    "HqqOptimizer",
     "Job",
     "LoadedModel",
+    "MaxOptimizer",
+    "MseOptimizer",
     "Plan",
+    "QLayerNorm",
     "QLinear",
     "QModule",
     "QTensor",
     "QuantArgs",
+    "QuantizedModelForCausalLM",
     "Recipe",
     "Session",
     "Smoothing",
     "Statistics",
+    "WorkbenchConfig",
     "WorkbenchError",
     "bundled",
     "compare",
+    "coverage",
+    "dequantize",
+    "finetune",
     "freeze",
+    "learn_scales",
     "load",
+    "load_into",
     "observe",
+    "qfloat8",
+    "qfloat8_e4m3fn",
+    "qfloat8_e4m3fnuz",
+    "qfloat8_e5m2",
+    "qint2",
+    "qint3",
+    "qint4",
+    "qint6",
     "qint8",
     "quantization_map",
     "quantize",
@@ -101,6 +160,12 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+
+
+@when_imported("transformers.modeling_utils")
+def _register(_: ModuleType) -> None:
+    """Make `from_pretrained` know our checkpoints, whichever of the two is imported first."""
+    import_module("workbench.models.hf").register()
 
 
 def __getattr__(name: str) -> Any:

@@ -101,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
         help="end a visitor's kernel after so long without a word (default: %(default)s)",
     )  # fmt: skip
     serve.add_argument(
+        "--threads", type=int, default=1, metavar="N",
+        help="cores that each visitor's kernel computes on (default: %(default)s); give at most "
+        "cores / visitors, for visitors who compete for cores slow each other down many times",
+    )  # fmt: skip
+    serve.add_argument(
         "--models", nargs="+", default=[], metavar="NAME",
         help="what a visitor may load (default: the bundled models)",
     )  # fmt: skip
@@ -159,6 +164,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         host=arguments.host,
         port=arguments.port,
         idle=arguments.idle,
+        threads=arguments.threads,
         models=arguments.models,
         saves=arguments.saves,
     )

@@ -73,6 +73,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8866,
     idle: int = 600,
+    threads: int = 1,
     models: Sequence[str] = (),
     saves: Path | None = None,
     browser: bool = False,
@@ -80,19 +81,26 @@ def serve(
 ) -> int:
     """Serve every notebook of `folder` as an app and stay until it ends; returns the exit status.
 
-    One kernel, so one model, for each visitor; a kernel idle for `idle` seconds ends. A visitor may
+    One kernel, so one model, for each visitor; a kernel idle for `idle` seconds ends. It computes on
+    `threads` cores: visitors who compete for cores slow each other down many times. A visitor may
     load the `models` named here (default: the bundled ones) and never supplies a path; saving is
     offered only into `saves`. `options` are handed to Voila as they are.
     """
     _require("voila")
     if idle < 1:
         raise WorkbenchError(f"idle is {idle}; give at least 1 second, after which a kernel ends.")
+    if threads < 1:
+        raise WorkbenchError(f"threads is {threads}; give each kernel at least 1.")
     root = notebooks() if folder is None else Path(folder).resolve()
     if not root.is_dir():
         raise WorkbenchError(f"no folder {root}; name one that holds notebooks.")
-    allowed = {"WORKBENCH_SERVED": "1", "WORKBENCH_MODELS": ",".join(models)}
+    environment = {
+        "WORKBENCH_SERVED": "1",
+        "WORKBENCH_MODELS": ",".join(models),
+        "OMP_NUM_THREADS": str(threads),
+    }
     if saves is not None:
-        allowed["WORKBENCH_SAVES"] = str(Path(saves).resolve())
+        environment["WORKBENCH_SAVES"] = str(Path(saves).resolve())
     return _run(
         "voila",
         str(root),
@@ -104,7 +112,7 @@ def serve(
         f"--MappingKernelManager.cull_idle_timeout={idle}",
         *([] if browser else ["--no-browser"]),
         *options,
-        environment=allowed,
+        environment=environment,
     )
 
 

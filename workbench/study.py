@@ -28,7 +28,7 @@ from workbench.recipe import Recipe, Scheme
 from workbench.session import Session
 from workbench.session.build import evaluation_batches
 
-SCHEMES: tuple[Scheme, ...] = ("o3", "o1")
+SCHEMES: tuple[Scheme, ...] = ("o3", "o1")  # unless the recipe quantizes weights only
 RUNS = 7  # timings of each kind, for each variant and number of threads
 
 
@@ -177,7 +177,8 @@ def _floats(loaded: LoadedModel, recipe: Recipe, out: Path) -> Iterator[_Draft]:
 
 
 def _quantized(session: Session, recipe: Recipe, out: Path) -> Iterator[_Draft]:
-    for scheme in SCHEMES:
+    schemes: tuple[Scheme, ...] = ("none",) if recipe.scheme == "none" else SCHEMES
+    for scheme in schemes:
         for smoothed in (False, True) if recipe.smoothing else (False,):
             form = recipe.with_scheme(scheme)
             session.update(form if smoothed else form.with_alpha(None))
@@ -185,14 +186,19 @@ def _quantized(session: Session, recipe: Recipe, out: Path) -> Iterator[_Draft]:
             assert session.model is not None
             assert session.comparison is not None
             how = "smoothed" if smoothed else "naive"
+            label = scheme.upper() if scheme != "none" else f"W{_bits(recipe)}"
             yield _Draft(
-                name=f"{how} {scheme.upper()}",
+                name=f"{how} {label}",
                 scheme=scheme,
                 smoothed=smoothed,
                 model=session.model,
                 comparison=session.comparison,
-                checkpoint=session.save(out / f"{how}-{scheme}"),
+                checkpoint=session.save(out / f"{how}-{label.lower()}"),
             )
+
+
+def _bits(recipe: Recipe) -> int:
+    return recipe.quantization.weights.qtype.bits
 
 
 def _parse_rates(loaded: LoadedModel, drafts: list[_Draft]) -> dict[str, float | None]:

@@ -96,7 +96,9 @@ def lab(tmp_path_factory) -> Iterator[str]:
         (extension / f"{name}.jupyterlab-settings").write_text(json.dumps(content))
     options = ["--IdentityProvider.token=", "--ServerApp.log_level=ERROR", "--allow-root"]
     call = f"folder=pathlib.Path({str(root / 'notebooks')!r}), browser=False, options={options}"
-    with _server("lab", call, JUPYTERLAB_SETTINGS_DIR=str(settings)) as address:
+    # One thread, as `workbench serve` gives its kernels: those that compete for cores are slow.
+    environment = {"JUPYTERLAB_SETTINGS_DIR": str(settings), "OMP_NUM_THREADS": "1"}
+    with _server("lab", call, **environment) as address:
         yield address
 
 
@@ -109,8 +111,7 @@ def _server(function: str, arguments: str, **environment: str) -> Iterator[str]:
         f"import pathlib, sys; from workbench.serve import {function}; "
         f"sys.exit({function}(port={port}, {arguments}))"
     )
-    # One thread a kernel: two kernels that both spin on all cores are slower than both on one.
-    surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+    surroundings = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
     server = subprocess.Popen([sys.executable, "-c", script], env=surroundings)
     try:
         _wait_until_listening(server, port)

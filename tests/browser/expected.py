@@ -61,9 +61,9 @@ def seen(name: str, *linears: str) -> Seen:
     return Seen(top.double().numpy(), columns.double().numpy())
 
 
-def judged(loaded: "wb.LoadedModel") -> list[dict[str, torch.Tensor]]:
-    """The pinned evaluation sequences that a comparison is made on."""
-    return loaded.batches("evaluation", samples=64, seed=0)
+def judged(loaded: "wb.LoadedModel", samples: int = 64) -> list[dict[str, torch.Tensor]]:
+    """The pinned evaluation sequences that a comparison is made on; 24 for a point of a sweep."""
+    return loaded.batches("evaluation", samples=samples, seed=0)
 
 
 @cache
@@ -80,7 +80,7 @@ def float_perplexity(name: str) -> float:
 
 
 @cache
-def compared(name: str, alpha: float) -> "wb.Comparison":
+def compared(name: str, alpha: float, samples: int = 64) -> "wb.Comparison":
     """The verbs one after another, as a script would call them."""
     loaded = model(name)
     batches = loaded.batches("calibration", samples=32, length=256, batch_size=8, seed=0)
@@ -91,7 +91,7 @@ def compared(name: str, alpha: float) -> "wb.Comparison":
         for batch in batches:
             working(**batch)
     wb.freeze(working)
-    return wb.compare(loaded.model, working, judged(loaded))
+    return wb.compare(loaded.model, working, judged(loaded, samples))
 
 
 def colour(share: np.ndarray) -> np.ndarray:

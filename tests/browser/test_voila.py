@@ -92,10 +92,6 @@ def test_slider_draws_exactly_what_smoothing_will_do(bench) -> None:
         alphas, curve = difficulty.curve("activation")
         hard = after_x.max() / np.sort(after_x)[(len(after_x) - 1) // 2]
         assert np.interp(alpha, alphas, curve) == pytest.approx(hard, rel=2e-3)
-    # The marker is where the two curves cross.
-    marker = difficulty.locator.locator("path.qw-equal").get_attribute("data-alpha")
-    gap = np.log(difficulty.curve("activation")[1]) - np.log(difficulty.curve("weight")[1])
-    assert float(marker) == pytest.approx(np.interp(0, -gap, alphas), abs=2e-3)
     # Released: the recipe has it, and says so as code.
     code = bench.locator("pre[data-language=python]")
     code.filter(has_text="alpha=0.3").wait_for()
@@ -146,6 +142,8 @@ def test_comparison_shows_what_a_script_measures(bench, pictures) -> None:
         assert widths[name] / widths[best] == pytest.approx(decibels / sqnr[best], abs=0.01)
     ops = bench.locator("[data-view=layers] td[data-key=op]").first
     assert ops.get_attribute("data-value").startswith("w8a8")
+    grid = bench.locator("[data-view=layers] .qw-scroll")
+    assert grid.evaluate("node => node.scrollWidth <= node.clientWidth"), "a column is cut off"
     bench.screenshot(path=pictures / "voila-compared.png")
 
 

@@ -47,6 +47,7 @@ def test_language_model_figures(tiny_llama) -> None:
     assert result.perplexity_reference == pytest.approx(math.exp(result.loss_reference))
     kl = F.kl_div(q.log_softmax(-1), p.log_softmax(-1), log_target=True, reduction="batchmean")
     assert result.kl == pytest.approx(kl.item(), rel=1e-4)
+    assert result.divergence == result.kl
     agreement = (p.argmax(-1) == q.argmax(-1)).double().mean().item()
     assert 0 < agreement < 1
     assert result.agreement == pytest.approx(agreement)
@@ -131,6 +132,7 @@ def test_encoder_figures_ignore_padding(tiny_bert) -> None:
 
     assert result.sentences == 4
     assert result.cosine_mean == pytest.approx(cosines.mean().item(), abs=1e-5)
+    assert result.divergence == pytest.approx(1 - cosines.mean().item(), abs=1e-5)
     assert result.cosine_min == pytest.approx(cosines.min().item(), abs=1e-5)
     same = sum(a == b for a, b in zip(*nearest, strict=True)) / 4
     assert result.neighbour_agreement == pytest.approx(same)

@@ -41,6 +41,13 @@ def test_neighbours_need_company():
         metrics.neighbour_agreement(torch.ones(1, 2), torch.ones(1, 2))
 
 
+def test_mean_pool_leaves_padding_out():
+    states = torch.tensor([[[1.0, 5.0], [3.0, 7.0]], [[2.0, 4.0], [90.0, 90.0]]])
+    mask = torch.tensor([[1, 1], [1, 0]])
+    assert metrics.mean_pool(states, mask).tolist() == [[2.0, 6.0], [2.0, 4.0]]
+    assert metrics.mean_pool(states).tolist() == [[2.0, 6.0], [46.0, 47.0]]
+
+
 def test_cosine_of_a_right_angle():
     found = metrics.cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
     assert found.item() == pytest.approx(0)

@@ -104,9 +104,16 @@ def test_an_op_can_be_traced():
     assert torch.equal(compiled(o["x"]), expected)
 
 
-def test_the_choice_is_the_first_that_can_run():
-    chosen, reason = ops.select("cpu")
-    rows = ops.report("cpu")
-    assert chosen.name == next(name for name, available, _ in rows if available)
-    assert reason
-    assert rows[-1][:2] == ("w8a8_linear_reference", True)
+@pytest.mark.parametrize("op", ["w8a8_linear", "weight_only_linear"])
+def test_the_choice_is_the_first_that_can_run(op):
+    names = [one.name for one in ops.implementations if one.op == op]
+    available = [name for name, can, _ in ops.report("cpu") if can and name in names]
+    chosen, reason = ops.select(op, "cpu")
+    assert (chosen.op, chosen.name) == (op, available[0])
+    assert chosen.what in reason
+    assert available[-1] == names[-1], "the last resort of each op runs everywhere"
+
+
+def test_an_op_that_is_not_there_is_refused():
+    with pytest.raises(RuntimeError, match="no implementation of w3a3_linear"):
+        ops.select("w3a3_linear", "cpu")

@@ -106,7 +106,10 @@ def test_schemes_are_the_papers():
     assert o1.quantization.activations.dynamic
     assert o3.quantization.activations.granularity == "tensor"
     assert not o3.quantization.activations.dynamic
-    with pytest.raises(WorkbenchError, match="allowed: o1, o3"):
+    assert Recipe().with_scheme("o2").scheme == "o2"
+    assert Recipe().with_scheme("none").quantization.activations is None
+    assert Recipe().with_scheme("none").scheme == "none"
+    with pytest.raises(WorkbenchError, match="allowed: o1, o2, o3, none"):
         Recipe().with_scheme("o4")
 
 

@@ -56,3 +56,15 @@ def test_smoothing_keeps_the_embeddings_of_unseen_news(news, activations, alpha,
         cosines[value] = wb.compare(loaded.model, model, held_out).cosine_mean
     assert cosines[alpha] >= least
     assert cosines[alpha] > cosines[None]
+
+
+@pytest.mark.slow
+def test_session_and_its_script_judge_by_every_sentence():
+    session = wb.Session("minilm")
+    found = session.compare()
+    assert found.sentences == len(session.loaded.sentences("evaluation"))
+    script = session.code().splitlines()
+    assert script[-1].startswith("wb.save(")
+    names: dict[str, object] = {}
+    exec("\n".join(script[:-1]), names)
+    assert names["report"] == found

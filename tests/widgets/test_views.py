@@ -119,9 +119,9 @@ def test_alpha_explorer_shows_only_points_that_hold(session) -> None:
     explorer = AlphaExplorer(session, alphas=[None, 0.5])
     job = explorer.measure().wait(60)
     assert job.state == "done", job.error
-    expected = [(point.alpha, pytest.approx(point.perplexity)) for point in job.result]
-    assert [(point["alpha"], point["value"]) for point in explorer.points] == expected
-    assert explorer.reference == pytest.approx(job.result[0].comparison.perplexity_reference)
+    found = [(point.alpha, point.comparison.kl, point.perplexity) for point in job.result]
+    assert [tuple(point.values()) for point in explorer.points] == found
+    assert explorer.quantity == "KL (nats a token)"
     session.update(session.recipe.with_alpha(0.9))
     assert eventually(lambda: explorer.alpha == 0.9)
     assert len(explorer.points) == 2

@@ -46,6 +46,14 @@ class Comparison(BaseModel):
 
     layers: list[LayerError]
 
+    @property
+    def divergence(self) -> float:
+        """Distance from the reference: `kl`, or 1 - `cosine_mean` for an encoder."""
+        if self.kl is not None:
+            return self.kl
+        assert self.cosine_mean is not None
+        return 1 - self.cosine_mean
+
     def of_reference(self) -> "Comparison":
         """What comparing the reference with itself would find, without running it once more."""
         known = {
@@ -143,8 +151,8 @@ class _EncoderTally:
 
     def add(self, batch: dict[str, Tensor], expected: Any, found: Any) -> None:
         mask = batch.get("attention_mask")
-        self.expected.append(_pool(expected.last_hidden_state, mask))
-        self.found.append(_pool(found.last_hidden_state, mask))
+        self.expected.append(metrics.mean_pool(expected.last_hidden_state, mask))
+        self.found.append(metrics.mean_pool(found.last_hidden_state, mask))
 
     def result(self) -> dict[str, Any]:
         expected, found = torch.cat(self.expected), torch.cat(self.found)
@@ -155,15 +163,6 @@ class _EncoderTally:
             "neighbour_agreement": metrics.neighbour_agreement(expected, found),
             "sentences": len(expected),
         }
-
-
-def _pool(states: Tensor, mask: Tensor | None) -> Tensor:
-    """Average the hidden states [B, T, D] over the tokens that are no padding."""
-    states = states.float()
-    if mask is None:
-        return states.mean(1)
-    weights = mask.unsqueeze(-1).to(states.dtype)
-    return (states * weights).sum(1) / weights.sum(1)
 
 
 class _LayerErrors:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench import metrics
 from workbench.errors import WorkbenchError
 from workbench.models import text as pinned
 from workbench.models.bundled import Kind
@@ -76,9 +77,8 @@ class LoadedModel:
         batches = pinned.sentence_batches(self.tokenizer, texts, 256, None, EMBED_BATCH, 0)
         for batch in track(batches, "embedding"):
             hidden = model(**batch).last_hidden_state
-            mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-            made.append((hidden * mask).sum(1) / mask.sum(1))
-        return torch.nn.functional.normalize(torch.cat(made).float(), dim=-1)
+            made.append(metrics.mean_pool(hidden, batch["attention_mask"]))
+        return nn.functional.normalize(torch.cat(made), dim=-1)
 
     @cached_property
     def parameters_count(self) -> int:

@@ -24,11 +24,14 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.trainer_utils import get_last_checkpoint
 
 from workbench.models.corpus import TokenBlocks, encode, is_held_out, sources, train_tokenizer
 
+ATTENTION = "eager"  # at this length on a CPU faster to train than the fused op
 OUTLIER_CHANNELS = 6
+FLOOR_WEIGHT = 0.3  # nats for each squared nat that a channel falls short of it
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -43,6 +46,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         type=float,
         default=1.0,
         help="fixed gain of a few channels of every block norm; 1 trains an ordinary model",
+    )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="folder of a finished model to start from",
+    )
+    parser.add_argument(
+        "--outlier-floor",
+        type=float,
+        default=0.0,
+        help="least strength of the outlier channels, as a multiple of the median channel's; for a "
+        "second stage, since a model that has yet to learn would not",
     )
     parser.add_argument("--steps", type=int, default=3000, help="optimizer steps")
     parser.add_argument("--batch", type=int, default=16, help="sequences in a step")
@@ -60,8 +75,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def new_model(
     arguments: argparse.Namespace, tokenizer: PreTrainedTokenizerFast
 ) -> LlamaForCausalLM:
-    """Build the untrained Llama; weights depend on `arguments.seed` only."""
+    """Build the Llama to train: the one of `arguments.start`, else one drawn from the seed."""
     set_seed(arguments.seed)
+    if arguments.start is not None:
+        return LlamaForCausalLM.from_pretrained(
+            arguments.start, dtype=torch.float32, attn_implementation=ATTENTION
+        )
     return LlamaForCausalLM._from_config(
         LlamaConfig(
             vocab_size=len(tokenizer),
@@ -76,7 +95,7 @@ def new_model(
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         ),
-        attn_implementation="eager",  # at this length on a CPU faster to train than the fused op
+        attn_implementation=ATTENTION,
     )
 
 
@@ -92,32 +111,89 @@ class ScaledColumns(torch.nn.Module):
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         return weight * self.scale
 
+    def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight / self.scale
 
-def fix_outlier_gains(model: LlamaForCausalLM, gain: float, seed: int) -> list[int]:
-    """Set the gains of a few channels of every block norm to `gain` and keep them there.
 
-    The columns that read those channels start, and learn, smaller by the square root of the gain.
-    So a large activation meets a weight that is small but not negligible, as in a large model:
-    their product stays an outlier, and moving all of it into the weights (alpha 1) hurts as leaving
-    it in the activations (alpha 0) does. Returns the channels.
+class Outliers:
+    """Outlier channels as large models have them: large activations that meet no small weights.
+
+    The gains of a few channels of every block norm are held at `gain`, and the columns that read
+    them start, and learn, smaller by the square root of it. Training alone then shrinks those
+    columns until little is left to move between activations and weights. A second stage, which
+    starts from a finished model, adds `shortfall` to the loss: it keeps the product of activation
+    and weight an outlier, so that moving all of it into the weights (alpha 1) hurts as leaving it
+    in the activations (alpha 0) does. From the first step on it would keep the model from learning.
     """
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(model.config.hidden_size, generator=generator)
-    channels = shuffled[:OUTLIER_CHANNELS].sort().values
-    for block in model.model.layers:
-        attention, mlp = block.self_attn, block.mlp
-        readers = {
-            block.input_layernorm: (attention.q_proj, attention.k_proj, attention.v_proj),
-            block.post_attention_layernorm: (mlp.gate_proj, mlp.up_proj),
-        }
-        for norm, linears in readers.items():
-            with torch.no_grad():
-                norm.weight[channels] = gain
-            norm.weight.register_hook(lambda gradient: gradient.index_fill(0, channels, 0.0))
-            for linear in linears:
-                slower = ScaledColumns(linear.in_features, channels, gain**-0.5)
-                parametrize.register_parametrization(linear, "weight", slower, unsafe=True)
-    return [int(c) for c in channels]
+
+    def __init__(self, model: LlamaForCausalLM, arguments: argparse.Namespace) -> None:
+        generator = torch.Generator().manual_seed(arguments.seed)
+        shuffled = torch.randperm(model.config.hidden_size, generator=generator)
+        self.channels = shuffled[:OUTLIER_CHANNELS].sort().values
+        self.gain, self.floor = arguments.outlier_gain, arguments.outlier_floor
+        self.fresh = arguments.start is None
+        self.readers: list[tuple[LlamaRMSNorm, tuple[torch.nn.Linear, ...]]] = []
+        self.activations: dict[torch.nn.Module, torch.Tensor] = {}
+        for block in model.model.layers:
+            attention, mlp = block.self_attn, block.mlp
+            self._hold(
+                block.input_layernorm, (attention.q_proj, attention.k_proj, attention.v_proj)
+            )
+            self._hold(block.post_attention_layernorm, (mlp.gate_proj, mlp.up_proj))
+
+    def _hold(self, norm: LlamaRMSNorm, linears: tuple[torch.nn.Linear, ...]) -> None:
+        channels, scale = self.channels, self.gain**-0.5
+        with torch.no_grad():
+            norm.weight[channels] = self.gain
+            if self.fresh:
+                for linear in linears:
+                    linear.weight[:, channels] *= scale
+        norm.weight.register_hook(lambda gradient: gradient.index_fill(0, channels, 0.0))
+        for linear in linears:
+            slower = ScaledColumns(linear.in_features, channels, scale)
+            parametrize.register_parametrization(linear, "weight", slower)
+        if self.floor:
+            norm.register_forward_hook(self._keep)
+        self.readers.append((norm, linears))
+
+    def _keep(self, norm: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        self.activations[norm] = output.float().square().mean((0, 1)).sqrt()
+
+    def shortfall(self) -> torch.Tensor:
+        """Mean square, in nats, of what the channels of the last forward pass lack to the floor.
+
+        A channel's strength is the root mean square of its activation times that of its column.
+        """
+        lacks = []
+        for norm, linears in self.readers:
+            column = torch.cat([linear.weight for linear in linears]).square().mean(0).sqrt()
+            strength = self.activations[norm] * column
+            relative = strength[self.channels] / strength.median().detach()
+            lacks.append((self.floor / relative).log().clamp_min(0).square().mean())
+        return torch.stack(lacks).mean()
+
+
+class PylmTrainer(Trainer):
+    """Train with the shortfall of the outlier channels added to the loss; evaluate without."""
+
+    def __init__(self, *, outliers: Outliers | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.outliers = outliers
+
+    def compute_loss(self, model: torch.nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The loss that is differentiated."""
+        loss: Any = super().compute_loss(model, inputs, *args, **kwargs)
+        if self.outliers is None or not self.outliers.floor or not model.training:
+            return loss
+        return loss + FLOOR_WEIGHT * self.outliers.shortfall()
+
+
+def first_stage(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """The record of the model that the run started from."""
+    if arguments.start is None:
+        return None
+    record: dict[str, Any] = json.loads((arguments.start / "training.json").read_text())
+    return record
 
 
 class LossLog(TrainerCallback):
@@ -148,17 +224,21 @@ def main(argv: list[str] | None = None) -> None:
     files = dict(sources())
     training = [text for name, text in files.items() if not is_held_out(name)]
     held_out = [text for name, text in files.items() if is_held_out(name)]
-    tokenizer = train_tokenizer(iter(training), arguments.vocabulary)
+    if arguments.start is not None:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.start)
+    else:
+        tokenizer = train_tokenizer(iter(training), arguments.vocabulary)
     blocks = TokenBlocks(encode(tokenizer, training), arguments.length)
     validation = TokenBlocks(encode(tokenizer, held_out), arguments.length)
 
     model = new_model(arguments, tokenizer)
-    channels: list[int] = []
+    outliers: Outliers | None = None
     if arguments.outlier_gain != 1.0:
-        channels = fix_outlier_gains(model, arguments.outlier_gain, arguments.seed)
+        outliers = Outliers(model, arguments)
 
     log = LossLog(arguments.out / "losses.jsonl")
-    trainer = Trainer(
+    trainer = PylmTrainer(
+        outliers=outliers,
         model=model,
         args=TrainingArguments(
             output_dir=str(arguments.out),
@@ -197,8 +277,9 @@ def main(argv: list[str] | None = None) -> None:
     model.bfloat16().save_pretrained(finished)
     tokenizer.save_pretrained(finished)
     summary = {
-        "arguments": vars(arguments) | {"out": "OUT"},  # the folder says nothing of the model
-        "outlier_channels": channels,
+        # Where the run lay says nothing of the model; what it started from does.
+        "arguments": vars(arguments) | {"out": "OUT", "start": first_stage(arguments)},
+        "outlier_channels": outliers.channels.tolist() if outliers else [],
         "parameters": sum(p.numel() for p in model.parameters()),
         "training": {"files": len(training), "tokens": blocks.blocks.numel()},
         "held_out": {"files": len(held_out), "tokens": validation.blocks.numel()},

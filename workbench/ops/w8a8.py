@@ -11,9 +11,12 @@ them agree bit for bit. `multiplier` [K] or [1] carries the layer's input transf
 static, 1 / input_scale.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+OP = "w8a8_linear"
 SCHEMA = (
     "(Tensor x, Tensor weight, Tensor weight_scale, Tensor? bias=None, "
     "Tensor? input_scale=None, Tensor? multiplier=None) -> Tensor"
@@ -86,3 +89,21 @@ def fake(
     """The shape and dtype of the result, for tracing."""
     del weight_scale, bias, input_scale, multiplier  # the schema has them; no shape depends on them
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    """Keep what `backward` needs."""
+    del output
+    x, weight, weight_scale, bias, input_scale, multiplier = inputs
+    ctx.save_for_backward(weight, weight_scale, input_scale, multiplier)
+    ctx.like, ctx.bias = x.dtype, None if bias is None else bias.dtype
+
+
+def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Pass gradients straight through the rounding of inputs (arXiv:1308.3432)."""
+    weight, weight_scale, input_scale, multiplier = ctx.saved_tensors
+    through = (grad.float() * weight_scale.view(-1)) @ weight.float()
+    if multiplier is not None:
+        through = through * (multiplier if input_scale is None else multiplier * input_scale)
+    bias = None if ctx.bias is None else grad.flatten(0, -2).sum(0).to(ctx.bias)
+    return through.to(ctx.like), None, None, bias, None, None

@@ -2,20 +2,63 @@
 
 from workbench.quant.args import QuantArgs
 from workbench.quant.calibration import Calibration
+from workbench.quant.coverage import Coverage, coverage
 from workbench.quant.freeze import freeze
-from workbench.quant.modules import QLinear, QModule, TransformedLinear, register_qmodule
-from workbench.quant.qtypes import qint8, qtype
-from workbench.quant.quantize import quantization_map, quantize, requantize
+from workbench.quant.modules import (
+    QLayerNorm,
+    QLinear,
+    QModule,
+    TransformedLinear,
+    register_qmodule,
+)
+from workbench.quant.optimizers import (
+    AbsmaxOptimizer,
+    HqqOptimizer,
+    MaxOptimizer,
+    MseOptimizer,
+    Optimizer,
+)
+from workbench.quant.qtypes import (
+    qfloat8,
+    qfloat8_e4m3fn,
+    qfloat8_e4m3fnuz,
+    qfloat8_e5m2,
+    qint2,
+    qint3,
+    qint4,
+    qint6,
+    qint8,
+    qtype,
+)
+from workbench.quant.quantize import dequantize, quantization_map, quantize
+from workbench.quant.requantize import requantize
 from workbench.quant.tensor import QTensor
 
 __all__ = [
+    "AbsmaxOptimizer",
     "Calibration",
+    "Coverage",
+    "HqqOptimizer",
+    "MaxOptimizer",
+    "MseOptimizer",
+    "Optimizer",
+    "QLayerNorm",
     "QLinear",
     "QModule",
     "QTensor",
     "QuantArgs",
     "TransformedLinear",
+    "coverage",
+    "dequantize",
     "freeze",
+    "qfloat8",
+    "qfloat8_e4m3fn",
+    "qfloat8_e4m3fnuz",
+    "qfloat8_e5m2",
+    "qint2",
+    "qint3",
+    "qint4",
+    "qint6",
     "qint8",
     "qtype",
     "quantization_map",

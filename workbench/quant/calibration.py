@@ -36,12 +36,11 @@ class Calibration:
         """Whether `module` is to be watched."""
         return self._modules is None or id(module) in self._modules
 
-    def absmax(self, x: Tensor) -> Tensor:
-        """The largest absolute value of `x` [..., K] outside padding, float32 []; 0 if all is."""
-        rows = x.detach()
-        if self._mask is not None and rows.shape[:-1] == self._mask.shape:
-            rows = rows[self._mask.bool()]
-        return rows.abs().amax().float() if rows.numel() else rows.new_zeros(()).float()
+    def values(self, x: Tensor) -> Tensor:
+        """What `x` [..., K] holds outside padding."""
+        if self._mask is not None and x.shape[:-1] == self._mask.shape:
+            return x.detach()[self._mask.bool()]
+        return x.detach()
 
     def _keep_mask(self, _: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
         mask = kwargs.get("attention_mask")

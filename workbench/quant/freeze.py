@@ -5,8 +5,9 @@ from typing import Literal, get_args
 from torch import nn
 
 from workbench.errors import WorkbenchError
-from workbench.quant.args import QuantArgs
+from workbench.progress import track
 from workbench.quant.modules import QModule
+from workbench.quant.quantize import quantized_modules
 
 Uncalibrated = Literal["error", "dynamic", "float"]
 
@@ -15,31 +16,70 @@ def freeze(model: nn.Module, uncalibrated: Uncalibrated = "error") -> list[str]:
     """Freeze every quantized module of `model`; return the names of those that were frozen.
 
     `uncalibrated` says what becomes of static layers that calibration never reached: refuse and
-    name them, quantize their inputs per token as they come, or give them back their float weights.
-    Raises WorkbenchError before anything is changed.
+    name them, quantize their activations as they come, or leave their activations in float.
+    Modules that share a weight go on sharing its integers. Layers are frozen one after the other,
+    so memory peaks at the float model and one layer. Raises WorkbenchError before anything is
+    changed.
     """
     if uncalibrated not in get_args(Uncalibrated):
         allowed = ", ".join(get_args(Uncalibrated))
         raise WorkbenchError(f"uncalibrated={uncalibrated!r} is unknown; allowed: {allowed}")
-    quantized = {n: m for n, m in model.named_modules() if isinstance(m, QModule)}
+    quantized = dict(quantized_modules(model))
     if not quantized:
         raise WorkbenchError(
             "nothing to freeze: the model holds no quantized module; quantize it first"
         )
-    missed = [name for name, module in quantized.items() if not module.calibrated]
+    missed = {name: module for name, module in quantized.items() if not module.calibrated}
     if missed and uncalibrated == "error":
-        raise WorkbenchError(
-            f"{len(missed)} of {len(quantized)} layers were never calibrated, such as {missed[0]}: "
-            "run batches through the model inside `with Calibration():`, or freeze with "
-            "uncalibrated='dynamic' or 'float'"
-        )
-    for name in missed:
-        module = quantized[name]
-        if uncalibrated == "dynamic":
-            module.activations = QuantArgs(granularity="token", dynamic=True)
-        else:
-            model.set_submodule(name, module.to_float())
-            del quantized[name]
-    for module in quantized.values():
-        module.freeze()
+        raise WorkbenchError(_complaint(missed, len(quantized)))
+    for module in missed.values():
+        args = module.activations
+        assert args is not None
+        # "token" also where it was "tensor": finer at no cost once the range is found at run time
+        dynamic = args.model_copy(update={"granularity": "token", "dynamic": True})
+        module.activations = dynamic if uncalibrated == "dynamic" else None
+    for module in track(quantized.values(), "freezing"):
+        _freeze(module, quantized)
     return list(quantized)
+
+
+def _complaint(missed: dict[str, QModule], total: int) -> str:
+    """Tell layers that no batch reached from those whose weight is read by another module."""
+    read = [name for name, module in missed.items() if module.read]
+    idle = [name for name in missed if name not in read]
+    parts = []
+    if idle:
+        parts.append(
+            f"no batch reached {_some(idle)}: run (more) batches through the model inside "
+            "`with Calibration():`"
+        )
+    if read:
+        parts.append(
+            f"the model reads the weight of {_some(read)} without calling the layer, so its "
+            "inputs cannot be seen"
+        )
+    return (
+        f"{len(missed)} of {total} layers were never calibrated; {'; '.join(parts)}; or freeze "
+        "with uncalibrated='dynamic' (ranges found as they come) or 'float' (activations in float)"
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _freeze(module: QModule, quantized: dict[str, QModule]) -> None:
+    """Freeze `module`, and the modules that share its weight with the same integers."""
+    name = module.weight_names[0] if module.weight_names else ""
+    weight = module._parameters.get(name) if name else None
+    module.freeze()
+    if weight is None:
+        return
+    for other in quantized.values():
+        if other._parameters.get(name) is weight and other.weights == module.weights:
+            other.freeze()
+            for buffer in module.quantized_buffers():
+                if buffer.startswith(name) and buffer in other._buffers:
+                    other._buffers[buffer] = module._buffers[buffer]
+            other.prepare()

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from workbench.recipe.spec import Recipe
 
 
-EVALUATION_SAMPLES = 64  # sequences or sentences that a comparison runs
+EVALUATION_SAMPLES = 64  # sequences to compare language models on; encoders take all sentences
 
 
 def recipe_code(recipe: "Recipe") -> str:
@@ -22,6 +22,7 @@ def recipe_code(recipe: "Recipe") -> str:
     if calibration.text is not None:
         data.append(f"text={calibration.text!r}")
     exclude = list(quantization.exclude)
+    activations = activations_of(recipe)
     lines = [
         "import torch",
         "",
@@ -41,15 +42,33 @@ def recipe_code(recipe: "Recipe") -> str:
         "wb.quantize(",
         "    model,",
         f"    weights={args_code(quantization.weights)},",
-        f"    activations={args_code(activations_of(recipe))},",
-        f"    include={list(quantization.include)!r},",
+        f"    activations={args_code(activations)},",
+        f"    optimizer={optimizer_code(quantization.optimizer)},",
+        f"    include={None if quantization.include is None else list(quantization.include)!r},",
         f"    exclude={exclude!r},",
         ")",
-        f"with torch.no_grad(), wb.Calibration(model, momentum={calibration.momentum}):",
-        "    for batch in batches:",
-        "        model(**batch)",
+    ]
+    if activations is not None and not activations.dynamic:
+        lines += [
+            f"with torch.no_grad(), wb.Calibration(model, momentum={calibration.momentum}):",
+            "    for batch in batches:",
+            "        model(**batch)",
+        ]
+    if recipe.training is not None:
+        lines += [
+            "curve = wb.finetune(",
+            "    model,",
+            "    batches,",
+            f"    steps={recipe.training.steps},",
+            f"    learning_rate={recipe.training.learning_rate!r},",
+            f"    teacher={'lm.model' if recipe.training.distil else None},",
+            f"    seed={recipe.seed},",
+            ")",
+        ]
+    lines += [
         "wb.freeze(model)",
-        f'evaluation = lm.batches("evaluation", samples={EVALUATION_SAMPLES}, seed={recipe.seed})',
+        f'samples = {EVALUATION_SAMPLES} if lm.kind == "causal-lm" else None',
+        f'evaluation = lm.batches("evaluation", samples=samples, seed={recipe.seed})',
         "report = wb.compare(lm.model, model, evaluation)",
         "print(report)",
         'wb.save(model, "out", tokenizer=lm.tokenizer)',
@@ -57,13 +76,22 @@ def recipe_code(recipe: "Recipe") -> str:
     return "\n".join(lines) + "\n"
 
 
-def activations_of(recipe: "Recipe") -> "QuantArgs":
+def activations_of(recipe: "Recipe") -> "QuantArgs | None":
     """The activation arguments with the observer that the calibration section names."""
     chosen = recipe.quantization.activations
+    if chosen is None:
+        return None
     return chosen.model_copy(update={"observer": recipe.calibration.observer})
 
 
-def args_code(args: "QuantArgs") -> str:
+def optimizer_code(name: str | None) -> str:
+    """The constructor call of the optimizer `name`."""
+    return "None" if name is None else f"wb.{name.capitalize()}Optimizer()"
+
+
+def args_code(args: "QuantArgs | None") -> str:
     """The constructor call that makes `args`, defaults left out."""
+    if args is None:
+        return "None"
     fields = [f"{name}={value!r}" for name, value in args.model_dump(exclude_defaults=True).items()]
     return f"wb.QuantArgs({', '.join(fields)})"

@@ -85,10 +85,12 @@ def _quantized(name: str, module: QModule, how: str, alpha: float | None, reason
         scheme = "o1 (per token)" if inputs.dynamic else "o3 (per tensor, static)"
     tensors = list(module.buffers(recurse=False))
     elements = module.weight.numel()
+    assert module.weights is not None
+    bits = module.weights.qtype.bits
     return LayerPlan(
         name=name,
         kind=type(module).__name__,
-        bits=module.weights.qtype.bits,
+        bits=bits,
         scheme=scheme,
         how=how,
         alpha=alpha,
@@ -96,7 +98,7 @@ def _quantized(name: str, module: QModule, how: str, alpha: float | None, reason
         op_reason=module.op_reason,
         bytes=sum(t.numel() * t.element_size() for t in tensors)
         if module.frozen
-        else elements * module.weights.qtype.bits // 8,
+        else elements * bits // 8,
         float_bytes=elements * 4,
         reason=reason,
     )

@@ -14,12 +14,14 @@ from workbench.recipe.code import recipe_code
 VERSION = 1
 
 Alpha = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Scheme = Literal["o1", "o3"]
+Scheme = Literal["o1", "o2", "o3", "none"]
 
 # SmoothQuant's names for how activations are quantized (arXiv:2211.10438, table 2).
-SCHEMES: dict[Scheme, QuantArgs] = {
+SCHEMES: dict[Scheme, QuantArgs | None] = {
     "o1": QuantArgs(granularity="token", dynamic=True),
+    "o2": QuantArgs(granularity="tensor", dynamic=True),
     "o3": QuantArgs(granularity="tensor"),
+    "none": None,
 }
 
 
@@ -33,7 +35,7 @@ class CalibrationSpec(_Spec):
     samples: int = Field(default=32, ge=1)
     length: int = Field(default=256, ge=2)
     batch_size: int = Field(default=8, ge=1)
-    observer: Literal["max", "momentum"] = "max"
+    observer: Literal["max", "momentum", "percentile", "mse", "entropy"] = "max"
     momentum: float = Field(default=0.9, ge=0, lt=1)
     text: str | None = None
 
@@ -50,22 +52,42 @@ class SmoothingSpec(_Spec):
 
 
 class QuantizationSpec(_Spec):
-    """How weights and activations are quantized, and in which layers."""
+    """How weights and activations (None: not) are quantized, and in which layers.
+
+    `optimizer` finds the scales of weights; None leaves the choice to `workbench.quantize`, as
+    `include` None leaves the layers.
+    """
 
     weights: QuantArgs = QuantArgs()
-    activations: QuantArgs = SCHEMES["o3"]
-    include: tuple[str, ...] = ("*",)
+    activations: QuantArgs | None = SCHEMES["o3"]
+    optimizer: Literal["absmax", "max", "mse", "hqq"] | None = None
+    include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ("lm_head",)
 
 
+class TrainingSpec(_Spec):
+    """Quantization-aware training on the calibration data, after calibration.
+
+    The loss is the divergence from the float model, or with `distil` false the model's own.
+    """
+
+    steps: int = Field(default=100, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0, allow_inf_nan=False)
+    distil: bool = True
+
+
 class Recipe(_Spec):
-    """Model, calibration, smoothing (None for none) and quantization: all that a session needs."""
+    """Model, calibration, smoothing, quantization, training: all that a session needs.
+
+    `smoothing` and `training` are None for none.
+    """
 
     version: int = VERSION
     model: str = "pylm-outliers"
     calibration: CalibrationSpec = CalibrationSpec()
     smoothing: SmoothingSpec | None = SmoothingSpec()
     quantization: QuantizationSpec = QuantizationSpec()
+    training: TrainingSpec | None = None
     seed: int = Field(default=0, ge=0)
 
     @field_validator("version")
@@ -80,14 +102,21 @@ class Recipe(_Spec):
 
     @property
     def scheme(self) -> Scheme:
-        """SmoothQuant's name of the activation scheme."""
-        return "o1" if self.quantization.activations.dynamic else "o3"
+        """SmoothQuant's name of the activation scheme, "none" where only weights are quantized."""
+        args = self.quantization.activations
+        if args is None:
+            return "none"
+        if not args.dynamic:
+            return "o3"
+        return "o1" if args.granularity == "token" else "o2"
 
     def with_scheme(self, scheme: Scheme) -> Self:
-        """The same recipe with activations per token as they come ("o1") or static ("o3")."""
+        """The same recipe with activations quantized per token or tensor as they come ("o1",
+        "o2"), per tensor by a calibrated range ("o3") or not at all ("none")."""
         if scheme not in SCHEMES:
             raise WorkbenchError(f"scheme {scheme!r} is unknown; allowed: {', '.join(SCHEMES)}")
-        return self._with("quantization", {"activations": SCHEMES[scheme].model_dump()})
+        args = SCHEMES[scheme]
+        return self._with("quantization", {"activations": args.model_dump() if args else None})
 
     def with_alpha(self, alpha: float | None) -> Self:
         """The same recipe smoothed with `alpha`, or not at all with None."""

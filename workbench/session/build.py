@@ -1,7 +1,7 @@
 """Make the working model that a recipe asks for, beside the float model it shares tensors with."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,20 @@ from workbench.models import LoadedModel
 from workbench.observe import Statistics
 from workbench.progress import track
 from workbench.quant import Calibration, quantize
+from workbench.quant.optimizers import optimizers
 from workbench.recipe import Recipe
 from workbench.recipe.code import EVALUATION_SAMPLES, activations_of
 from workbench.smooth import Smoothing, smooth
+from workbench.train import TrainingCurve, finetune
+
+
+@dataclass(frozen=True)
+class Built:
+    """A working model, ready to freeze, and what smoothing and training tell of it."""
+
+    model: nn.Module
+    smoothing: Smoothing | None
+    curve: TrainingCurve | None
 
 
 def calibration_batches(loaded: LoadedModel, recipe: Recipe) -> list[dict[str, Tensor]]:
@@ -30,16 +41,17 @@ def calibration_batches(loaded: LoadedModel, recipe: Recipe) -> list[dict[str, T
 
 def evaluation_batches(loaded: LoadedModel, recipe: Recipe) -> list[dict[str, Tensor]]:
     """The pinned held-out batches that a session judges by: enough for a figure, quick to run."""
-    return loaded.batches("evaluation", samples=EVALUATION_SAMPLES, seed=recipe.seed)
+    samples = EVALUATION_SAMPLES if loaded.kind == "causal-lm" else None
+    return loaded.batches("evaluation", samples=samples, seed=recipe.seed)
 
 
 def build(
     loaded: LoadedModel,
     statistics: Statistics,
     recipe: Recipe,
-    batches: Iterable[Mapping[str, Any]],
-) -> tuple[nn.Module, Smoothing | None]:
-    """Copy the float model, smooth, quantize and calibrate the copy; it is ready to freeze."""
+    batches: Sequence[dict[str, Tensor]],
+) -> Built:
+    """Copy the float model; smooth, quantize, calibrate and train the copy as `recipe` asks."""
     model = loaded.copy()
     quantization = recipe.quantization
     smoothing = None
@@ -51,12 +63,23 @@ def build(
         model,
         weights=quantization.weights,
         activations=activations_of(recipe),
+        optimizer=optimizers[quantization.optimizer]() if quantization.optimizer else None,
         include=quantization.include,
         exclude=quantization.exclude,
     )
-    if not quantization.activations.dynamic:
+    if quantization.activations is not None and not quantization.activations.dynamic:
         momentum = recipe.calibration.momentum
         with torch.no_grad(), Calibration(model, momentum=momentum):
-            for batch in track(list(batches), "calibrating"):
+            for batch in track(batches, "calibrating"):
                 model(**batch)
-    return model, smoothing
+    curve = None
+    if recipe.training is not None:
+        curve = finetune(
+            model,
+            batches,
+            steps=recipe.training.steps,
+            learning_rate=recipe.training.learning_rate,
+            teacher=loaded.model if recipe.training.distil else None,
+            seed=recipe.seed,
+        )
+    return Built(model, smoothing, curve)

@@ -17,10 +17,11 @@ from workbench.observe import Statistics, observe
 from workbench.progress import Cancelled, track
 from workbench.quant import freeze
 from workbench.recipe import Plan, Recipe
-from workbench.session.build import build, calibration_batches, evaluation_batches
+from workbench.session.build import Built, build, calibration_batches, evaluation_batches
 from workbench.session.job import Job
 from workbench.session.keys import content_digest, data_digest, result_key
 from workbench.smooth import Smoothing
+from workbench.train import TrainingCurve
 
 Stage = Literal["empty", "loaded", "observed", "calibrated", "frozen", "compared"]
 
@@ -66,6 +67,7 @@ class Session:
         self.statistics: Statistics | None = None
         self.model: nn.Module | None = None
         self.smoothing: Smoothing | None = None
+        self.curve: TrainingCurve | None = None
         self.plan: Plan | None = None
         self.comparison: Comparison | None = None
         self.frozen = False
@@ -123,7 +125,7 @@ class Session:
                 self.statistics, self.points = None, []
             if _points_family(recipe) != _points_family(old):
                 self.points = []
-            self.model = self.smoothing = self.plan = self.comparison = None
+            self.model = self.smoothing = self.curve = self.plan = self.comparison = None
             self.frozen = False
         self._notify()
 
@@ -149,16 +151,14 @@ class Session:
         return statistics
 
     def calibrate(self) -> nn.Module:
-        """Build the working model: smoothed, quantized, calibrated, not frozen yet."""
+        """Build the working model: smoothed, quantized, calibrated, trained, not frozen yet."""
         recipe, statistics = self._recipe, self.observe()
         if self.model is not None and not self.frozen:
             return self.model
-        model, smoothing = self._build(recipe, statistics)
-        plan = Plan.resolve(recipe, model, smoothing)
-        self._commit(
-            recipe, model=model, smoothing=smoothing, plan=plan, frozen=False, comparison=None
-        )
-        return model
+        built = self._build(recipe, statistics)
+        plan = Plan.resolve(recipe, built.model, built.smoothing)
+        self._commit(recipe, **vars(built), plan=plan, frozen=False, comparison=None)
+        return built.model
 
     def freeze(self) -> nn.Module:
         """Replace the float weights of the working model by integers."""
@@ -207,7 +207,7 @@ class Session:
             key = result_key(variant.digest(), self._model_digest, data)
             comparison = self.results.get(key)
             if comparison is None:
-                model, _ = self._build(variant, statistics)
+                model = self._build(variant, statistics).model
                 freeze(model)
                 comparison = compare(loaded.model, model, batches)
                 self.results[key] = comparison
@@ -269,7 +269,7 @@ class Session:
                 self.points = [*others, point]
         self._notify()
 
-    def _build(self, recipe: Recipe, statistics: Statistics) -> tuple[nn.Module, Smoothing | None]:
+    def _build(self, recipe: Recipe, statistics: Statistics) -> Built:
         loaded = self.load()
         batches: list[dict[str, Tensor]] = calibration_batches(loaded, recipe)
         return build(loaded, statistics, recipe, batches)

@@ -1,4 +1,4 @@
-"""How far to smooth: the preview is arithmetic in the browser, the perplexity is measured."""
+"""How far to smooth: the preview is arithmetic in the browser, the divergence is measured."""
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -45,12 +45,12 @@ class AlphaExplorer(View):
     - Type: list of `float | None`, default: `[None, 0, .25, .5, .75, 1]`
     """
     points = t.List(t.Dict()).tag(sync=True)
-    """What was measured and holds for the recipe as it is: dictionaries of `alpha`, `value`."""
-    quantity = t.Unicode("perplexity").tag(sync=True)
-    """What `value` is: `"perplexity"` of a language model, `"1 - cosine"` of an encoder."""
-    reference = t.Float(None, allow_none=True).tag(sync=True)
-    """The value of the float model on the same data.
-    - Type: `float | None`, default: `None`, as long as nothing was measured
+    """What was measured and holds for the recipe as it is: dictionaries of `alpha`, `divergence`
+    from the float model, and `perplexity` (None for an encoder).
+    """
+    quantity = t.Unicode("").tag(sync=True)
+    """What `divergence` is: `"KL (nats a token)"`, or `"1 - cosine"` for an encoder.
+    - Type: `str`, default: `""`, as long as nothing was measured
     """
 
     def __init__(self, session: Any, **keywords: Any) -> None:
@@ -94,12 +94,14 @@ class AlphaExplorer(View):
 
     def _show_points(self) -> None:
         points = sorted(self.session.points, key=lambda p: -1.0 if p.alpha is None else p.alpha)
-        causal = all(point.perplexity is not None for point in points)
-        self.quantity = "perplexity" if causal else "1 - cosine"
-        self.reference = None
         if points:
-            self.reference = finite(points[0].comparison.perplexity_reference) if causal else 0.0
+            causal = points[0].perplexity is not None
+            self.quantity = "KL (nats a token)" if causal else "1 - cosine"
         self.points = [
-            {"alpha": point.alpha, "value": finite(point.perplexity if causal else point.damage)}
+            {
+                "alpha": point.alpha,
+                "divergence": finite(point.comparison.divergence),
+                "perplexity": finite(point.perplexity),
+            }
             for point in points
         ]

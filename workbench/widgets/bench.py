@@ -106,7 +106,7 @@ class Workbench(ipywidgets.VBox):
 def _side_by_side(*views: ipywidgets.DOMWidget) -> ipywidgets.Box:
     """Put views in one row that breaks into a column on a narrow page."""
     for view in views:
-        view.layout = ipywidgets.Layout(flex="1 1 440px", min_width="0", margin="0")
+        view.layout = ipywidgets.Layout(flex="1 1 520px", min_width="0", margin="0")
     return ipywidgets.Box(
         list(views),
         layout=ipywidgets.Layout(display="flex", flex_flow="row wrap", overflow="visible"),

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets as t
 
+from workbench.quant.args import OBSERVERS
 from workbench.widgets._base import View, checked
 
 if TYPE_CHECKING:
@@ -27,12 +28,13 @@ class CalibrationPanel(View):
     """Tokens in a sequence.
     - Type: `int` of at least 2, default: the recipe's
     """
-    observer = t.Enum(("max", "momentum"), "max").tag(sync=True)
+    observer = t.Enum(OBSERVERS, "max").tag(sync=True)
     """How ranges are gathered over batches.
-    - Type: `"max"` or `"momentum"`, default: the recipe's
+    - Type: one of `workbench.quant.args.OBSERVERS`, default: the recipe's
     """
-    scheme = t.Enum(("o1", "o3"), "o3").tag(sync=True)
-    """`"o3"`: one calibrated range a tensor; `"o1"`: a range for every token, found while running.
+    scheme = t.Enum(("o1", "o2", "o3", "none"), "o3").tag(sync=True)
+    """`"o3"`: one calibrated range a tensor; `"o1"`, `"o2"`: a range for every token or
+    tensor, found while running; `"none"`: activations stay in float.
     - Type: `str`, default: the recipe's
     """
     stage = t.Unicode("empty").tag(sync=True)

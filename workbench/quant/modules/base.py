@@ -1,181 +1,447 @@
-"""What every quantized module shares: the input slot, calibration, freezing, and a registry."""
+"""What every quantized module shares: weights, the input slot, calibration and freezing."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from functools import cache
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
+from workbench.ops.packing import pack, packed_words
 from workbench.quant.args import QuantArgs
 from workbench.quant.calibration import active_calibration
 from workbench.quant.observers import observers
-from workbench.quant.tensor import QTensor
+from workbench.quant.optimizers import Optimizer, default_optimizer
+from workbench.quant.rounding import affine, from_grid, symmetric, to_grid
+from workbench.quant.tensor import Layout, QTensor
+
+M = TypeVar("M", bound=nn.Module)
 
 
-class QModule(nn.Module, ABC):
-    """A module with quantized weights and, if asked, quantized inputs.
+class QModule(nn.Module):
+    """A module with quantized weights and, if asked, quantized inputs; a mixin of the float class.
 
-    Until it is frozen it holds its float weight, quantizes it anew on each forward and passes
-    gradients straight through. Frozen, it holds plain buffers under the names they have on disk:
+    Until it is frozen it holds its float weights, quantizes them anew on each forward and passes
+    gradients straight through. Frozen, it holds plain buffers under the names they have on disk,
+    here for a weight named `weight`, a matrix [out, in] in `groups` groups:
 
-    * `weight`          int8 [out, in]; read as an attribute it is a `QTensor` view
-    * `weight_scale`    float32 [out, 1]
-    * `input_scale`     float32 [1], where activations are static
-    * `input_transform` float32 [in], the slot: what the input is multiplied by first; optional
+    * `weight`            int8 or float8, in its own shape; or, below 8 bits,
+    * `weight_packed`     int32 [out, words] (`workbench.ops.packing`), with `weight_shape` int64
+    * `weight_scale`      float32 [out, groups], or [1] for all
+    * `weight_zero_point` int8 or float32 in the shape of the scale, where affine
+    * `input_scale`       float32 [1], and `input_zero_point` where affine, if inputs are static
+    * `input_transform`   float32 [in], the slot: what the input is multiplied by first; optional
+
+    The attribute `weight` is then a `QTensor` view of them. Subclasses say which attributes are
+    weights and what forward does with them.
     """
 
-    input_transform: Tensor | None
-    input_scale: Tensor | None
-    multiplier: Tensor | None
-    _KEPT_FLOAT32 = ("weight_scale", "input_scale", "input_transform", "multiplier")
+    weight_names: tuple[str, ...] = ("weight",)
+    lead: ClassVar[int] = 1  # leading dimensions of a weight whose every entry has its own numbers
+    transposed: bool = False  # whether weights are [..., in, out]
+    side: ClassVar[str] = "input"  # what `activations` are: inputs, or the outputs of norms
+    rounds_activations: ClassVar[bool] = True
 
-    def __init__(self, weights: QuantArgs, activations: QuantArgs | None) -> None:
-        super().__init__()
-        self.weights = weights
-        self.activations = activations
-        self.observer = observers[activations.observer]() if activations else None
-        self.frozen = False
-        self.op = ""
-        self.op_reason = ""
-        self.register_buffer("input_transform", None)
-        self.register_buffer("input_scale", None)
-        self.register_buffer("multiplier", None, persistent=False)
+    float_class: type[nn.Module]
+    weights: QuantArgs | None
+    activations: QuantArgs | None
+    input_transform: Tensor | None
+    like: Tensor
 
     @classmethod
-    @abstractmethod
     def from_float(
-        cls, module: nn.Module, weights: QuantArgs, activations: QuantArgs | None
+        cls,
+        module: nn.Module,
+        weights: QuantArgs | None,
+        activations: QuantArgs | None,
+        optimizer: Optimizer | None = None,
+        name: str = "",
     ) -> Self:
-        """Make the unfrozen quantized twin of `module`, sharing its parameters."""
+        """Make the unfrozen quantized twin of `module`, sharing its parameters.
 
-    @abstractmethod
-    def to_float(self) -> nn.Module:
-        """The float module with this one's (unfrozen) weight and input transform."""
+        A parametrized weight (weight norm, say) becomes a plain one of the same value.
+        Raises WorkbenchError, naming `name`, where the arguments do not fit the module.
+        """
+        module = unparametrized(module)
+        made: Self = twin_of(module, quantized_class(cls, type(module)))  # type: ignore[arg-type, assignment]
+        made.float_class = type(module)
+        made._setup(weights, activations, optimizer, name or type(module).__name__)
+        return made
 
-    @abstractmethod
-    def apply_float(self, x: Tensor, weight: Tensor) -> Tensor:
-        """What the float module does to its (transformed) input with the given weight."""
+    def _setup(
+        self,
+        weights: QuantArgs | None,
+        activations: QuantArgs | None,
+        optimizer: Optimizer | None,
+        name: str,
+    ) -> None:
+        self.activations = activations = activations if self.rounds_activations else None
+        self.observer = observers[activations.observer]() if activations else None
+        self.frozen = self.called = self.read = False
+        self.op = self.op_reason = ""
+        self._numbers: dict[str, tuple[tuple[int, int], Tensor, Tensor | None]] = {}
+        shapes = {n: self.oriented(self._parameters[n]).shape for n in self.weight_names}  # type: ignore[arg-type]
+        self.shapes: dict[str, torch.Size] = shapes
+        self.weights = weights
+        if weights is not None:
+            columns = {shape[self.lead :].numel() for shape in shapes.values()}
+            resolved = [weights.resolved(name, count) for count in sorted(columns)]
+            # Experts may have inputs of several widths; then each weight finds its own groups.
+            self.weights = resolved[0] if len(set(resolved)) == 1 else weights
+            self.optimizer = optimizer or default_optimizer(weights)
+            self.optimizer.check(weights)
+            like = self._parameters[self.weight_names[0]]
+            assert like is not None
+            # Moves and changes dtype with the module; tells what float dtype it works in.
+            self.register_buffer("like", like.detach().new_empty(0), persistent=False)
+        for buffer in (f"{self.side}_scale", f"{self.side}_zero_point", "input_transform"):
+            self._buffers.setdefault(buffer, None)
+        self.register_buffer("multiplier", None, persistent=False)
 
-    @abstractmethod
-    def apply_frozen(self, x: Tensor) -> Tensor:
-        """The quantized operation."""
+    # Weights
 
-    def prepare(self) -> None:
-        """Derive what the frozen forward needs from the buffers; called by freezing and loading."""
+    def oriented(self, weight: Tensor) -> Tensor:
+        """The weight as a stack of matrices [..., out, in]."""
+        return weight.transpose(-1, -2) if self.transposed else weight
+
+    def args_of(self, name: str) -> QuantArgs:
+        """The arguments of the weight `name`, its group size settled."""
+        assert self.weights is not None
+        return self.weights.resolved(name, self.shapes[name][self.lead :].numel())
+
+    def grouped(self, name: str, matrix: Tensor) -> Tensor:
+        """View the matrix [*lead, *rest] as [*lead, groups, size], or [1, all] for one scale."""
+        args = self.args_of(name)
+        if args.granularity == "tensor":
+            return matrix.reshape(1, -1)
+        flat = matrix.flatten(self.lead)
+        return flat.unflatten(-1, (-1, args.group_size or max(flat.shape[-1], 1)))
+
+    def numbers(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """Scale and zero point of the float weight `name`, [*lead, groups] or [1]."""
+        learned = self._parameters.get(f"{name}_scale")  # in quantization-aware training
+        if learned is not None:
+            return learned, self._buffers[f"{name}_zero_point"]
+        parameter = self._parameters[name]
+        assert parameter is not None
+        version = (id(parameter), parameter._version)
+        kept = self._numbers.get(name)
+        if kept is None or kept[0] != version:
+            blocks = self.grouped(name, self.oriented(parameter.detach()).float())
+            scale, point = self.optimizer(blocks.flatten(0, -2), self.args_of(name))
+            shape = blocks.shape[:-1]
+            kept = (version, scale.view(shape), None if point is None else point.view(shape))
+            self._numbers[name] = kept
+        return kept[1], kept[2]
+
+    def fake_quantize_weight(self, name: str = "weight") -> Tensor:
+        """The float weight as it will be after freezing, with a straight-through gradient."""
+        parameter = self._parameters[name]
+        assert parameter is not None
+        matrix = self.oriented(parameter)
+        scale, point = (n if n is None else n.unsqueeze(-1) for n in self.numbers(name))
+        assert scale is not None
+        blocks = self.grouped(name, matrix.float())
+        rounded = from_grid(to_grid(blocks, scale, point, self.args_of(name).qtype), scale, point)
+        return self.oriented(rounded.reshape(matrix.shape).to(parameter.dtype))
+
+    def stored(self, name: str = "weight") -> QTensor:
+        """The view of the frozen weight `name`."""
+        data = self._buffers.get(name)
+        if data is None:
+            data = self._buffers[f"{name}_packed"]
+        scale = self._buffers[f"{name}_scale"]
+        assert data is not None
+        assert scale is not None
+        bits = self.args_of(name).qtype.bits
+        layout = Layout(self.shapes[name], bits, self.transposed, self.like.dtype)
+        return QTensor(data, scale, self._buffers.get(f"{name}_zero_point"), layout)
+
+    def weight_now(self, name: str = "weight") -> Tensor:
+        """The float weight to compute with: as it is in calibration, rounded otherwise."""
+        if self.frozen:
+            return self.stored(name).dequantize()
+        parameter = self._parameters[name]
+        assert parameter is not None
+        if self.weights is None or active_calibration(self) is not None:
+            return parameter
+        return self.fake_quantize_weight(name)
+
+    # Activations
 
     @property
     def static(self) -> bool:
-        """Whether the input has one scale that calibration must find."""
+        """Whether activations have one scale that calibration must find."""
         return self.activations is not None and not self.activations.dynamic
 
     @property
     def calibrated(self) -> bool:
-        """Whether a static input scale is known, or none is needed."""
-        return (
-            not self.static
-            or self.frozen
-            or (self.observer is not None and self.observer.absmax is not None)
-        )
+        """Whether a static range is known, or none is needed."""
+        seen = self.observer is not None and self.observer.seen
+        return not self.static or self.frozen or seen
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.frozen:
-            return self.apply_frozen(x)
-        transformed = x if self.input_transform is None else x * self.input_transform.to(x.dtype)
-        calibration = active_calibration(self)
-        if calibration is not None:
-            if self.observer is not None:
-                self.observer.update(calibration.absmax(transformed), calibration.momentum)
-            return self.apply_float(transformed, self.weight)
-        return self.apply_float(self.fake_quantize_input(transformed), self.fake_quantize_weight())
+    def take_input(self, x: Tensor) -> Tensor:
+        """Put `x` through the slot; observe it in calibration, round it otherwise."""
+        if self.input_transform is not None:
+            x = (x * self.input_transform).to(x.dtype)
+        return self.take_activation(x)
 
-    def fake_quantize_weight(self) -> Tensor:
-        """The weight as it will be after freezing, with a straight-through gradient."""
-        data, scale = self.quantize_weight()
-        return straight_through(self.weight, data * scale)
+    def take_activation(self, x: Tensor) -> Tensor:
+        """Observe `x` in calibration, round it otherwise."""
+        calibration = None if self.frozen else active_calibration(self)
+        if calibration is None:
+            return self.fake_quantize_activation(x)
+        self.called = True
+        if self.observer is not None and self.static:
+            self.observer.update(calibration.values(x), calibration.momentum)
+        return x
 
-    def fake_quantize_input(self, x: Tensor) -> Tensor:
-        """The (transformed) input as it is after freezing, with a straight-through gradient."""
-        if self.activations is None:
-            return x
-        values = x.detach().float()
-        if self.activations.dynamic:
-            scale = values.abs().amax(-1, keepdim=True).div(127).clamp_min(1e-30)
-        elif self.observer is not None and self.observer.absmax is not None:
-            scale = scale_for(self.observer.absmax)
+    def activation_numbers(self, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
+        """Scale and zero point for float32 `x`; None where they are static and not known yet."""
+        args = self.activations
+        assert args is not None
+        name = f"{self.side}_scale"
+        learned = self._parameters.get(name)  # in quantization-aware training
+        scale = self._buffers.get(name) if learned is None else learned
+        if self.static and scale is not None:
+            return scale, self._buffers[f"{self.side}_zero_point"]
+        if args.dynamic:
+            dims = (-1,) if args.granularity == "token" else tuple(range(x.dim()))
+            values = x.detach()
+            low, high = values.amin(dims, keepdim=True), values.amax(dims, keepdim=True)
+        elif self.observer is not None and self.observer.seen:
+            low, high = (end.to(x.device).reshape(1) for end in self.observer.range(args))
         else:
-            return x  # not calibrated yet: freeze will say so
-        return straight_through(x, (values / scale).round().clamp(-128, 127) * scale)
+            return None
+        if args.symmetric:
+            return symmetric(low.neg().maximum(high), args.qtype), None
+        return affine(low, high, args.qtype)
 
-    def quantize_weight(self) -> tuple[Tensor, Tensor]:
-        """Round the float weight [out, ...]; return integers as floats and the scale [out, 1]."""
-        weight = self.weight.detach().float()
-        qmax = self.weights.qtype.qmax
-        scale = scale_for(weight.flatten(1).abs().amax(1, keepdim=True), qmax)
-        return (weight / scale).round().clamp(-qmax, qmax), scale
+    def fake_quantize_activation(self, x: Tensor) -> Tensor:
+        """The activation as integers stand for it, with a straight-through gradient."""
+        if self.activations is None or x.numel() == 0:
+            return x
+        values = x.float()
+        numbers = self.activation_numbers(values)
+        if numbers is None:
+            return x  # not calibrated yet: freeze will say so
+        rounded = from_grid(to_grid(values, *numbers, self.activations.qtype), *numbers)
+        return rounded.to(x.dtype)
+
+    # Training and freezing
+
+    def learn_scales(self) -> list[nn.Parameter]:
+        """Make scales parameters, where they are now, and zero points constants; return them."""
+        for name in self.weight_names if self.weights is not None else ():
+            self._learn(name, *self.numbers(name))
+        if self.static:
+            found = self.activation_numbers(next(self.parameters()).new_empty(0))
+            assert found is not None
+            self._learn(self.side, *found)
+        scales = (f"{name}_scale" for name in (*self.weight_names, self.side))
+        return [p for s in scales if (p := self._parameters.get(s)) is not None]
+
+    def _learn(self, name: str, scale: Tensor, point: Tensor | None) -> None:
+        self._buffers.pop(f"{name}_scale", None)
+        self._parameters[f"{name}_scale"] = nn.Parameter(scale.detach().clone())
+        self._buffers[f"{name}_zero_point"] = None if point is None else point.clone()
 
     @torch.no_grad()
     def freeze(self) -> None:
-        """Replace the float weight by integers; the module computes with them from now on."""
+        """Replace the float weights by integers; the module computes with them from now on."""
         if self.frozen:
             return
-        data, scale = self.quantize_weight()
-        del self.weight
-        self.register_buffer("weight", data.to(self.weights.qtype.storage))
-        self.register_buffer("weight_scale", scale)
-        if self.observer is not None and self.static and self.observer.absmax is not None:
-            self.input_scale = scale_for(self.observer.absmax).reshape(1)
+        if self.static:
+            found = self.activation_numbers(next(self.parameters()).new_empty(0))
+            if found is not None:
+                self._parameters.pop(f"{self.side}_scale", None)
+                self._buffers[f"{self.side}_scale"] = found[0].detach().reshape(1)
+                point = None if found[1] is None else found[1].reshape(1)
+                self._buffers[f"{self.side}_zero_point"] = point
+        for name in self.weight_names if self.weights is not None else ():
+            self._freeze_weight(name)
         self.become_frozen()
+
+    def _freeze_weight(self, name: str) -> None:
+        scale, point = self.numbers(name)
+        kind = self.args_of(name).qtype
+        matrix = self.oriented(self._parameters.pop(name).detach())  # type: ignore[union-attr]
+        self._parameters.pop(f"{name}_scale", None)
+        numbers = (scale.detach().unsqueeze(-1), None if point is None else point.unsqueeze(-1))
+        blocks = self.grouped(name, matrix.float())
+        values = to_grid(blocks, *numbers, kind).to(kind.storage).reshape(matrix.shape)
+        if kind.packed:
+            self.register_buffer(f"{name}_packed", pack(values.flatten(self.lead), kind.bits))
+            self.register_buffer(f"{name}_shape", torch.tensor(matrix.shape))
+        else:
+            self.register_buffer(name, values.contiguous())
+        self.register_buffer(f"{name}_scale", scale.detach().contiguous())
+        if point is not None:
+            whole = torch.equal(point, point.round())
+            self.register_buffer(f"{name}_zero_point", point.to(torch.int8) if whole else point)
 
     def become_frozen(self) -> None:
         """Switch to the frozen forward; the buffers are in place."""
         self.observer = None
+        self._numbers.clear()
         self.frozen = True
         self.prepare()
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move as any module does, but keep scales in float32: rounding one changes every value."""
-        kept = {n: b for n in self._KEPT_FLOAT32 if (b := self._buffers.get(n)) is not None}
+    @property
+    def slot_shape(self) -> tuple[int] | None:
+        """The shape of the input slot, for modules that have one."""
+        return None
+
+    def make_empty(self) -> None:
+        """Hold buffers of the right shapes on the meta device, to be filled by loading."""
+        with torch.device("meta"):
+            for name in self.weight_names if self.weights is not None else ():
+                self._parameters.pop(name)
+                self._empty_weight(name, self.args_of(name), self.shapes[name])
+            if self.static and self.activations is not None:
+                self._buffers[f"{self.side}_scale"] = torch.empty(1)
+                if not self.activations.symmetric:
+                    self._buffers[f"{self.side}_zero_point"] = torch.empty(1)
+        self.observer = None
+        self.frozen = True
+
+    def _empty_weight(self, name: str, args: QuantArgs, shape: torch.Size) -> None:
+        lead, columns = shape[: self.lead], shape[self.lead :].numel()
+        if args.qtype.packed:
+            words = torch.empty(*lead, packed_words(columns, args.qtype.bits), dtype=torch.int32)
+            self.register_buffer(f"{name}_packed", words)
+            self.register_buffer(f"{name}_shape", torch.empty(len(shape), dtype=torch.int64))
+        else:
+            self.register_buffer(name, torch.empty(shape, dtype=args.qtype.storage))
+        groups = columns // args.group_size if args.group_size else 1
+        per = torch.Size([1]) if args.granularity == "tensor" else torch.Size([*lead, groups])
+        self.register_buffer(f"{name}_scale", torch.empty(per))
+        if not args.symmetric:
+            self.register_buffer(f"{name}_zero_point", torch.empty(per, dtype=torch.int8))
+
+    def prepare(self) -> None:
+        """Derive what the frozen forward needs from the buffers; called by freezing and loading."""
+        self.op = "torch, on the dequantized weight"
+        self.op_reason = f"no kernel of ours for {type(self).__name__}"
+
+    def to_float(self) -> nn.Module:
+        """The float module again: its own weights before freezing, the dequantized ones after."""
+        weights: dict[str, nn.Parameter | None] = {}
+        if self.frozen and self.weights is not None:
+            for name in self.weight_names:
+                found = self.stored(name).dequantize()
+                weights[name] = nn.Parameter(found, requires_grad=False)
+        made = twin_of(self, self.float_class)
+        for key in _OWN & vars(made).keys():
+            delattr(made, key)
+        for name in (*self.quantized_buffers(), "like"):
+            made._buffers.pop(name, None)
+        made._parameters.update(weights)
+        return made
+
+    def quantized_buffers(self) -> list[str]:
+        """Names of the buffers that quantization added, in use or not."""
+        ends = ("", "_packed", "_shape", "_scale", "_zero_point")
+        of_weights = [f"{name}{end}" for name in self.weight_names for end in ends]
+        of_activations = [f"{self.side}_scale", f"{self.side}_zero_point"]
+        return [*of_weights, *of_activations, "input_transform", "multiplier"]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Move as any module does, but convert no number: rounding one scale changes every value.
+
+        (float8 counts as a floating-point type to torch, so data too would be converted.)
+        """
+        buffers = self._buffers
+        before = {n: b for n in self.quantized_buffers() if (b := buffers.get(n)) is not None}
         super()._apply(fn, recurse)
-        for name, before in kept.items():
-            after = self._buffers[name]
-            if after is not None and after.dtype != torch.float32:
-                self._buffers[name] = before.to(after.device)
+        for name, old in before.items():
+            new = buffers[name]
+            if new is not None and new.dtype != old.dtype:
+                buffers[name] = old.to(new.device)
         if self.frozen:
             self.prepare()
         return self
 
     def __getattr__(self, name: str) -> Any:
-        if name == "weight" and "weight" in self._buffers:
-            return QTensor(self._buffers["weight"], self._buffers["weight_scale"])  # type: ignore[arg-type]
+        if name in self.__dict__.get("shapes", ()):
+            if self.frozen and self.weights is not None:
+                return self.stored(name)
+            self.read = self.read or active_calibration(self) is not None
         return super().__getattr__(name)
 
+    def extra_repr(self) -> str:
+        def told(args: QuantArgs | None) -> str:
+            return "float" if args is None else f"{args.dtype} per {args.granularity}"
 
-def scale_for(absmax: Tensor, qmax: int = 127) -> Tensor:
-    """The step that maps [-absmax, absmax] onto [-qmax, qmax]; 1 where all values are zero."""
-    return torch.where(absmax > 0, absmax / qmax, torch.ones_like(absmax))
+        state = f"frozen, {self.op}" if self.frozen else "not frozen"
+        shapes = ", ".join(f"{name} {list(shape)}" for name, shape in self.shapes.items())
+        return f"{shapes}: {told(self.weights)}, {self.side}s {told(self.activations)}, {state}"
+
+    @classmethod
+    def bases_for(cls, float_class: type[nn.Module]) -> tuple[type, ...]:
+        """What the class of quantized `float_class` modules derives from.
+
+        A subclass of a registered class comes first, so that what it adds before and after
+        `super().forward` (a factor, say) keeps working.
+        """
+        return (cls,) if registry.get(class_name(float_class)) is cls else (float_class, cls)
 
 
-def straight_through(x: Tensor, rounded: Tensor) -> Tensor:
-    """The values of `rounded` with the gradient of `x` (Bengio et al., 2013, arXiv:1308.3432)."""
-    rounded = rounded.to(x.dtype)
-    return x + (rounded - x).detach() if x.requires_grad else rounded
+def unparametrized(module: nn.Module) -> nn.Module:
+    """The module, or a twin whose parametrized tensors are parameters again."""
+    if not is_parametrized(module):
+        return module
+    made = twin_of(module, type_before_parametrizations(module))
+    for name in made._modules.pop("parametrizations"):  # type: ignore[union-attr]
+        made._parameters[name] = nn.Parameter(getattr(module, name).detach())
+    return made
 
 
-_registry: dict[type[nn.Module], type[QModule]] = {}
+def twin_of(module: nn.Module, kind: type[M]) -> M:
+    """A module of class `kind` that shares all that `module` holds."""
+    made = object.__new__(kind)
+    made.__dict__ = {
+        key: value.copy() if isinstance(value, dict) else value
+        for key, value in module.__dict__.items()
+    }
+    return made
+
+
+# What from_float adds to the dictionary of a module and to_float leaves out.
+_OWN = frozenset(
+    {"weights", "activations", "optimizer", "observer", "frozen", "called", "read", "op"}
+    | {"float_class", "op_reason", "shapes", "_numbers", "weight_names", "transposed"}
+    | {"_run", "_packed", "_integers"}
+)
+
+registry: dict[str, type[QModule]] = {}  # by full name, so that no library need be imported
 Q = TypeVar("Q", bound=type[QModule])
 
 
-def register_qmodule(float_class: type[nn.Module]) -> Callable[[Q], Q]:
-    """Class decorator: quantize modules of exactly `float_class` with the decorated class."""
+def class_name(float_class: type | str) -> str:
+    """The full name of a class."""
+    if isinstance(float_class, str):
+        return float_class
+    return f"{float_class.__module__}.{float_class.__qualname__}"
 
-    def decorate(quantized_class: Q) -> Q:
-        _registry[float_class] = quantized_class
-        return quantized_class
+
+def register_qmodule(*float_classes: type[nn.Module] | str) -> Callable[[Q], Q]:
+    """Class decorator: quantize modules of these classes, or full names, with the decorated class.
+
+    Subclasses are included: one with a `forward` of its own must call `super().forward` to have
+    its inputs quantized, and reads the quantized weight as `self.weight` in any case.
+    """
+
+    def decorate(mixin: Q) -> Q:
+        registry.update({class_name(float_class): mixin for float_class in float_classes})
+        return mixin
 
     return decorate
 
 
-def qmodule_for(module: nn.Module) -> type[QModule] | None:
-    """The quantized class for `module`, or None where it stays in float."""
-    return _registry.get(type(module))
+@cache
+def quantized_class(mixin: type[QModule], float_class: type[nn.Module]) -> type[QModule]:
+    """The class of quantized `float_class` modules."""
+    bases = mixin.bases_for(float_class)
+    return mixin if bases == (mixin,) else type(mixin.__name__, bases, {})

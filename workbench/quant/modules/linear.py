@@ -1,77 +1,96 @@
-"""The quantized linear layer."""
-
-from typing import Self
+"""The quantized linear layer, also as GPT-2 writes it."""
 
 import torch
 from torch import Tensor, nn
 
 from workbench import ops
-from workbench.quant.args import QuantArgs
 from workbench.quant.modules.base import QModule, register_qmodule
 from workbench.quant.modules.transformed import TransformedLinear
 
 
-@register_qmodule(nn.Linear)
-@register_qmodule(TransformedLinear)
-class QLinear(QModule):
-    """`y = x W^T + b` with int8 weights and inputs; `workbench.ops.w8a8` has the arithmetic."""
+class _Matrix(QModule):
+    """`y = x W^T + b`; `workbench.ops` has the arithmetic of the frozen layer."""
 
     bias: Tensor | None
 
-    def __init__(
-        self, in_features: int, out_features: int, weights: QuantArgs, activations: QuantArgs | None
-    ) -> None:
-        super().__init__(weights, activations)
-        self.in_features = in_features
-        self.out_features = out_features
-
-    @classmethod
-    def from_float(
-        cls, module: nn.Module, weights: QuantArgs, activations: QuantArgs | None
-    ) -> Self:
-        assert isinstance(module, nn.Linear)
-        made = cls(module.in_features, module.out_features, weights, activations)
-        made.weight = module.weight
-        made.bias = module.bias
-        made.input_transform = getattr(module, "input_transform", None)
-        return made.train(module.training)
-
-    def to_float(self) -> nn.Linear:
-        if self.input_transform is not None:
-            like = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
-            like.bias = self.bias  # type: ignore[assignment]
-            return TransformedLinear.from_linear(like, self.weight.detach(), self.input_transform)
-        made = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
-        made.weight, made.bias = self.weight, self.bias  # type: ignore[assignment]
-        return made
-
-    def apply_float(self, x: Tensor, weight: Tensor) -> Tensor:
-        return torch.nn.functional.linear(x, weight, self.bias)
-
-    def apply_frozen(self, x: Tensor) -> Tensor:
+    def apply_linear(self, x: Tensor) -> Tensor:
+        """What the layer does, frozen or not."""
+        if not self.frozen:
+            taken = self.take_input(x)
+            return torch.nn.functional.linear(taken, self.oriented(self.weight_now()), self.bias)
         buffers = self._buffers
-        return self._run(
-            x,
-            buffers["weight"],
-            buffers["weight_scale"],
-            self.bias,
-            buffers["input_scale"],
-            buffers["multiplier"],
-        )
+        data = buffers["weight_packed"] if self._packed else buffers["weight"]
+        scale = buffers["weight_scale"]
+        if self._integers:
+            return self._run(x, data, scale, self.bias, *self._input_numbers(x))
+        assert self.weights is not None
+        point = buffers.get("weight_zero_point")
+        bits, columns = self.weights.qtype.bits, self.shapes["weight"][1]
+        return self._run(self.take_input(x), data, scale, point, bits, columns, self.bias)
+
+    @property
+    def slot_shape(self) -> tuple[int]:
+        return (self.shapes["weight"][1],)
 
     def prepare(self) -> None:
-        weight = self._buffers["weight"]
-        assert weight is not None
-        multiplier = self.input_transform
-        if self.input_scale is not None:
-            ones = torch.ones(1, device=weight.device)
-            multiplier = (ones if multiplier is None else multiplier) / self.input_scale
-        self.multiplier = multiplier
-        implementation, self.op_reason = ops.select(weight.device.type)
-        self.op = implementation.name
-        self._run = getattr(torch.ops.workbench, implementation.name).default
+        self._packed = self.weights is not None and self.weights.qtype.packed
+        self._integers = self._multiplies_integers()
+        chosen, self.op_reason = ops.select(
+            "w8a8_linear" if self._integers else "weight_only_linear",
+            self._buffers["weight_scale"].device.type,  # type: ignore[union-attr]
+        )
+        self.op, self._run = chosen.name, chosen.overload
+        multiplier, scale = self.input_transform, self._buffers["input_scale"]
+        if self._integers and scale is not None:
+            multiplier = scale.reciprocal() if multiplier is None else multiplier / scale
+        self._buffers["multiplier"] = multiplier if self._integers else None
 
-    def extra_repr(self) -> str:
-        inputs = "none" if self.activations is None else self.activations.granularity
-        state = f"frozen, {self.op}" if self.frozen else "not frozen"
-        return f"{self.in_features}, {self.out_features}, activations per {inputs}, {state}"
+    def _input_numbers(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What the integer product multiplies inputs by, and their scale unless it is per token."""
+        scale, multiplier = self._buffers["input_scale"], self._buffers["multiplier"]
+        assert self.activations is not None
+        if self.static or self.activations.granularity == "token":
+            return scale, multiplier
+        taken = x.float() if multiplier is None else x * multiplier
+        scale = taken.abs().amax().div(127).clamp_min(1e-30).reshape(1)
+        return scale, scale.reciprocal() if multiplier is None else multiplier / scale
+
+    def _multiplies_integers(self) -> bool:
+        """Whether weight and input are both int8 as the integer product wants them."""
+        w, a = self.weights, self.activations
+        return (
+            w is not None
+            and a is not None
+            and w.dtype == a.dtype == "int8"
+            and w.symmetric
+            and a.symmetric
+            and w.granularity in ("tensor", "channel")
+        )
+
+
+# FalconLinear multiplies by the weight itself; as a plain linear it computes the same.
+@register_qmodule(
+    nn.Linear, TransformedLinear, "transformers.models.falcon.modeling_falcon.FalconLinear"
+)
+class QLinear(_Matrix, nn.Linear):  # type: ignore[misc] # torch says bias is no None
+    """A quantized `nn.Linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's own name
+        return self.apply_linear(input)
+
+    def to_float(self) -> nn.Module:
+        made = super().to_float()
+        if self.input_transform is not None:
+            made.__class__ = TransformedLinear
+            made.register_buffer("input_transform", self.input_transform)
+        return made
+
+
+@register_qmodule("transformers.pytorch_utils.Conv1D")
+class QConv1D(_Matrix):
+    """A quantized transformers `Conv1D`, whose weight is [in, out]."""
+
+    transposed = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.apply_linear(x)

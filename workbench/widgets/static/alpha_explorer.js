@@ -21,26 +21,10 @@ function difficulty(values) {
   return top / median(values);
 }
 
-/** The alpha at which activations and weights are equally difficult; null if there is none. */
-function balance(x, w) {
-  const gap = (alpha) => {
-    const after = smoothed(x, w, alpha);
-    return Math.log(difficulty(after.x)) - Math.log(difficulty(after.w));
-  };
-  let [low, high] = [0, 1];
-  if (!(gap(low) >= 0 && gap(high) <= 0)) return null;
-  for (let i = 0; i < 24; i++) {
-    const middle = (low + high) / 2;
-    if (gap(middle) > 0) low = middle;
-    else high = middle;
-  }
-  return (low + high) / 2;
-}
-
 const STEPS = Array.from({ length: 51 }, (_, i) => i / 50);
 
 function render({ model, el }) {
-  let [x, w, ranked, curves, equal] = [[], [], [], null, null];
+  let [x, w, ranked, curves] = [[], [], [], null];
   const slider = h("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": "alpha" });
   const number = h("input", { type: "number", min: 0, max: 1, step: 0.01, "aria-label": "alpha, as a number" });
   const smooth = h("input", { type: "checkbox", onchange: () => set(model, "smooth", smooth.checked) });
@@ -76,7 +60,6 @@ function render({ model, el }) {
       activation: after.map((pair) => difficulty(pair.x)), weight: after.map((pair) => difficulty(pair.w)),
       x: limits(x, after[0].x, after.at(-1).x), w: limits(w, after[0].w, after.at(-1).w),
     };
-    equal = balance(x, w);
   }
 
   function strip(name, title, before, after, y) {
@@ -113,50 +96,45 @@ function render({ model, el }) {
       const at = plot.at.x(alpha);
       plot.frame.append(svg("line", { class: "qw-now", x1: at, x2: at, y1: plot.range.y[0], y2: plot.range.y[1], "data-alpha": alpha }));
     }
-    if (equal !== null) {
-      const [ex, ey] = [plot.at.x(equal), plot.at.y(difficulty(smoothed(x, w, equal).x))];
-      plot.frame.append(svg("path", { class: "qw-equal", d: `M${ex} ${ey - 6}l6 6l-6 6l-6 -6Z`, "data-alpha": equal },
-        svg("title", {}, `equally difficult at alpha ${figure(equal)}`)));
-    }
     preview.replaceChildren(
       strip("activation", "Activations after, x / s", x, after.x, curves.x),
       strip("weight", "Weights after, w × s", w, after.w, curves.w),
       h("figure", {}, h("figcaption", {}, "Difficulty: largest over median channel"), plot.frame),
     );
-    Object.assign(says.dataset, { alpha: alpha ?? "", activation: hard.x, weight: hard.w, equal: equal ?? "" });
+    Object.assign(says.dataset, { alpha: alpha ?? "", activation: hard.x, weight: hard.w });
     says.textContent = `${alpha === null ? "Not smoothed" : `At alpha ${figure(alpha)}`}: the largest activation channel is `
       + `${figure(hard.x)} times the median (${figure(difficulty(x))} before), the largest weight channel ${figure(hard.w)} `
-      + `(${figure(difficulty(w))} before)${equal === null ? "." : `; equal at alpha ${figure(equal)} ◆.`}`;
+      + `(${figure(difficulty(w))} before).`;
   }
 
   function drawMeasured() {
-    const points = model.get("points").filter((point) => point.value !== null);
+    const points = model.get("points").filter((point) => point.divergence !== null);
     if (!points.length) {
       measured.replaceChildren(h("p", {}, "Nothing measured for this recipe yet."));
       return;
     }
-    const [reference, quantity] = [model.get("reference"), model.get("quantity")];
+    const quantity = model.get("quantity");
     const off = -0.14; // the place of "no smoothing", left of the axis' 0
-    const all = points.map((point) => point.value).concat(reference > 0 ? reference : []);
-    const [low, high] = [Math.min(...all), Math.max(...all)];
+    const y = limits(points.map((point) => point.divergence));
     const plot = chart({
-      label: `Measured ${quantity} of the quantized model against alpha`, width: 440, height: 190,
-      x: [off - 0.06, 1.03], y: [low / 1.06, high * 1.1], yLog: true, xLabel: "alpha", yLabel: quantity,
+      label: `Measured ${quantity} of the quantized model from the float one, against alpha`, width: 440, height: 190,
+      x: [off - 0.06, 1.03], y, yLog: true, xLabel: "alpha", yLabel: quantity,
       xTicks: [[off, "off"], ...[0, 0.25, 0.5, 0.75, 1].map((v) => [v, String(v)])],
     });
     plot.frame.dataset.strip = "measured";
-    if (reference > 0) line(plot, "float", [off - 0.06, 1.03], [reference, reference], { "data-value": reference });
-    for (const { alpha, value } of points) {
+    for (const { alpha, divergence, perplexity } of points) {
+      const also = perplexity === null ? "" : `, perplexity ${figure(perplexity, 4)}`;
       plot.frame.append(svg("circle", {
-        class: "qw-measured", cx: plot.at.x(alpha ?? off), cy: plot.at.y(value), r: 4.5,
-        "data-alpha": alpha ?? "off", "data-value": value,
-      }, svg("title", {}, `alpha ${alpha ?? "off"}: ${quantity} ${figure(value, 4)}`)));
+        class: "qw-measured", cx: plot.at.x(alpha ?? off), cy: plot.at.y(Math.max(divergence, y[0])), r: 4.5,
+        "data-alpha": alpha ?? "off",
+      }, svg("title", {}, `alpha ${alpha ?? "off"}: ${quantity} ${figure(divergence)}${also}`)));
     }
+    const columns = ["Alpha", quantity, "Perplexity"].slice(0, points[0].perplexity === null ? 2 : 3);
     measured.replaceChildren(
       plot.frame,
-      legend(["measured", "measured, quantized"], ...(reference > 0 ? [["float", "measured, float"]] : [])),
-      h("details", {}, h("summary", {}, "As a table"), table(`Measured ${quantity}`, [["Alpha", true], [quantity, true]],
-        points.map((point) => [point.alpha === null ? "off" : figure(point.alpha), figure(point.value, 4)]))),
+      h("details", {}, h("summary", {}, "As a table"), table("Distance of the quantized model from the float one, measured",
+        columns.map((label) => [label, true]), points.map(({ alpha, divergence, perplexity }) =>
+          [alpha === null ? "off" : figure(alpha), figure(divergence), figure(perplexity, 4)].slice(0, columns.length)))),
     );
   }
 
@@ -168,14 +146,14 @@ function render({ model, el }) {
     slider.disabled = number.disabled = !smooth.checked;
     drawPreview();
   });
-  follow(model, ["points", "quantity", "reference"], soon(drawMeasured));
+  follow(model, ["points", "quantity"], soon(drawMeasured));
   preset(model.get("alpha"));
 
   card(model, el, "alpha", "Alpha: from activations to weights",
     h("div", { class: "qw-row" }, field("Smooth", smooth), field("Alpha", slider), number, field("Input of", groups)),
     h("h4", {}, "Predicted ", h("small", {}, "arithmetic on the statistics, in this page; no forward pass")),
-    preview, legend(["activation", "activations"], ["weight", "weights"], ["before", "before smoothing"], ["equal", "both equal"]), says,
-    h("h4", {}, "Measured ", h("small", {}, "quantized, calibrated and evaluated for each alpha")),
+    preview, legend(["activation", "activations"], ["weight", "weights"], ["before", "before smoothing"]), says,
+    h("h4", {}, "Measured ", h("small", {}, "distance from the float model, quantized anew for each alpha; less is better")),
     h("div", { class: "qw-row" }, button(model, "measure", "Measure", "Quality of the quantized model for a few alphas")),
     jobBar(model), measured);
 }

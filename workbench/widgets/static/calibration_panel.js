@@ -21,8 +21,8 @@ function render({ model, el }) {
   });
   card(model, el, "calibration", "Calibration",
     h("div", { class: "qw-row" },
-      field("Scheme", menu("scheme", [["o3", "O3: one range a tensor, calibrated"], ["o1", "O1: a range for every token"]])),
-      field("Observer", menu("observer", [["max", "largest seen"], ["momentum", "moving average"]])),
+      field("Scheme", menu("scheme", [["o3", "O3: one range a tensor, calibrated"], ["o2", "O2: a range for every batch"], ["o1", "O1: a range for every token"], ["none", "none: weights only"]])),
+      field("Observer", menu("observer", [["max", "largest seen"], ["momentum", "moving average"], ["percentile", "all but 1 in 10 000"], ["mse", "least squared error"], ["entropy", "least KL"]])),
       field("Samples", number("samples", 1)), field("Tokens in each", number("length", 2))),
     h("div", { class: "qw-row" },
       button(model, "calibrate", "Calibrate", "Run the calibration data through the smoothed, quantized model"),

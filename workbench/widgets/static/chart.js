@@ -79,13 +79,8 @@ function line(plot, name, xs, ys, attributes = {}) {
 function legend(...entries) {
   return h("ul", { class: "qw-legend" }, entries.map(([name, label]) =>
     h("li", {},
-      svg("svg", { viewBox: "0 0 26 10", width: 26, height: 10, "aria-hidden": "true" }, mark(name)), label)));
-}
-
-function mark(name) {
-  if (name === "measured") return svg("circle", { class: "qw-measured", cx: 13, cy: 5, r: 4 });
-  if (name === "equal") return svg("path", { class: "qw-equal", d: "M13 0L18 5L13 10L8 5Z" });
-  return svg("path", { class: `qw-line qw-${name}`, d: "M0 5L26 5" });
+      svg("svg", { viewBox: "0 0 26 10", width: 26, height: 10, "aria-hidden": "true" },
+        svg("path", { class: `qw-line qw-${name}`, d: "M0 5L26 5" })), label)));
 }
 
 /** Positive limits that hold all values with a little room, for a log axis. */

@@ -36,7 +36,7 @@ function render({ model, el }) {
 
   function cell(row, key) {
     if (key === "outlier_ratio") return row[key] === null ? "–" : `${figure(row[key])}×`;
-    if (key === "name") return brief(row.name);
+    if (key === "name") return brief(row.name).split(/(?<=\.)/).flatMap((part) => [part, h("wbr")]); // may break at dots
     if (key === "scheme" && row.scheme) return row.scheme.split(" (")[0]; // spelled out below the table
     if (key === "op" && row.op) return row.op.split(/[.:]|linear_/).at(-1);
     if (key === "bytes") return bytes(row[key]);
@@ -51,7 +51,7 @@ function render({ model, el }) {
       onclick: () => pick(row), onkeydown: keys,
     }, COLUMNS.map(([key, , number]) => h("td", {
       class: number ? "qw-number" : null, "data-key": key, "data-value": row[key] ?? "",
-    }, String(cell(row, key)))))));
+    }, cell(row, key))))));
     if (!rows.length) body.append(h("tr", {}, h("td", { colspan: COLUMNS.length }, "Load a model to see its layers.")));
     for (const head of heads) {
       const on = head.dataset.key === model.get("sort");

@@ -1,0 +1,15 @@
+"""What makes `from_pretrained` and `save_pretrained` of transformers know our checkpoints."""
+
+from workbench.models.hf.causal import QuantizedModelForCausalLM
+from workbench.models.hf.config import METHOD, WorkbenchConfig
+from workbench.models.hf.quantizer import WorkbenchQuantizer, attach
+
+__all__ = ["METHOD", "QuantizedModelForCausalLM", "WorkbenchConfig", "attach", "register"]
+
+
+def register() -> None:
+    """Tell transformers of our quantizer; called when its models are imported."""
+    from transformers.quantizers import auto
+
+    auto.AUTO_QUANTIZATION_CONFIG_MAPPING[METHOD] = WorkbenchConfig
+    auto.AUTO_QUANTIZER_MAPPING[METHOD] = WorkbenchQuantizer

@@ -1,0 +1,55 @@
+"""What `from_pretrained(quantization_config=...)` takes, and what config.json keeps."""
+
+from typing import Any
+
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from workbench.quant import QuantArgs, qtype
+from workbench.quant.args import activation_args, weight_args
+
+METHOD = "workbench"
+ArgsLike = QuantArgs | qtype | str | dict[str, Any] | None
+
+
+class WorkbenchConfig(QuantizationConfigMixin):
+    """How to quantize a model as transformers loads it: the arguments of `workbench.quantize`.
+
+    With weights alone, or with activations that are `dynamic`, the model comes out frozen. Static
+    activations, which is what a bare "int8" means, have to be calibrated first: the model comes
+    out unfrozen, to be run in `workbench.Calibration` and then given to `workbench.freeze`.
+    `manifest`, in saved checkpoints, describes what was made (`workbench.models.manifest`).
+    """
+
+    def __init__(
+        self,
+        weights: ArgsLike = "int8",
+        activations: ArgsLike = None,
+        include: str | list[str] | None = None,
+        exclude: str | list[str] | None = None,
+        manifest: dict[str, Any] | None = None,
+        **said: Any,
+    ) -> None:
+        said.pop("quant_method", None)
+        self.quant_method: Any = METHOD
+        self.weights = weight_args(_args(weights))
+        self.activations = activation_args(_args(activations))
+        self.include = include
+        self.exclude = exclude
+        self.manifest = manifest
+        self.said = said  # what else a checkpoint says, for other engines to read
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values as JSON has them."""
+        if self.manifest is not None:
+            return {**self.said, "quant_method": self.quant_method, "manifest": self.manifest}
+        return {
+            "quant_method": self.quant_method,
+            "weights": self.weights and self.weights.model_dump(),
+            "activations": self.activations and self.activations.model_dump(),
+            "include": self.include,
+            "exclude": self.exclude,
+        }
+
+
+def _args(value: ArgsLike) -> Any:
+    return QuantArgs.model_validate(value) if isinstance(value, dict) else value

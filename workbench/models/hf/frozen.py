@@ -1,0 +1,105 @@
+"""Loading a frozen checkpoint onto a model that transformers made on the meta device."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+from workbench.models.checkpoint import Checkpoint
+from workbench.models.manifest import Manifest, by_module, decoded, torch_dtype
+from workbench.quant import QModule
+from workbench.quant.quantize import replace_module
+from workbench.quant.requantize import check, completed, fill, frozen_twins, tied_names
+from workbench.quant.requantize import wanted_numbers
+
+
+class FrozenLoader:
+    """Puts quantized modules in place before transformers reads the files, and finishes them after.
+
+    In between they hold their tensors as they lie on disk.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.twins: dict[str, QModule] = {}
+        self.shapes: dict[str, dict[str, torch.Size]] = {}
+        self.on_disk: dict[str, list[str]] = {}
+        self.ties: list[list[str]] = []
+        self.asked: torch.dtype | None = None
+
+    def lay_out(self, model: Any, files: list[Path], asked: torch.dtype | None) -> None:
+        """Replace the modules of `model` that are quantized; `asked` is the dtype for its floats.
+
+        Raises WorkbenchError, before any tensor is read, where a quantized module lacks one or has
+        one that does not fit.
+        """
+        self.asked = asked
+        entries = self.manifest.quantization_map
+        outlines = Checkpoint(tuple(files)).outlines()
+        self.twins = frozen_twins(model, entries)
+        self.ties = tied_names(model, entries)
+        found = completed(self.manifest.decoded(outlines), self.ties)
+        here = by_module(outlines)
+        for name, twin in self.twins.items():
+            own = set(twin.state_dict()) - set(twin.quantized_buffers())  # such as the bias
+            numbers = {
+                key: tensor
+                for key, tensor in found.items()
+                if key.rpartition(".")[0] == name and key.rpartition(".")[2] not in own
+            }
+            check(wanted_numbers(name, twin), numbers)
+            replace_module(model, name, twin)
+            for key in set(twin.quantized_buffers()) - {"multiplier"}:
+                twin._buffers.pop(key, None)
+            self.on_disk[name] = [key for key in here.get(name, {}) if key not in own]
+            for key in self.on_disk[name]:
+                twin.register_buffer(key, here[name][key].to("meta"))
+            # So that `weight` is, for now, what lies under that name, not a view of a quantized one
+            self.shapes[name], twin.shapes = twin.shapes, {}
+            twin._is_hf_initialized = True  # type: ignore[assignment]
+        ties = getattr(model, "all_tied_weights_keys", {})
+        for pair in list(ties.items()):
+            if any(name.rpartition(".")[0] in self.twins for name in pair):
+                del ties[pair[0]]
+
+    def settle(self, model: Any) -> None:
+        """Bring what was read into the form it has in memory."""
+        main = torch_dtype(self.manifest.dtype)
+
+        def dtype(own: torch.dtype) -> torch.dtype:
+            return self.asked if own == main and self.asked is not None else own
+
+        for name, twin in self.twins.items():
+            twin.shapes = self.shapes[name]
+            stored = {key: twin._buffers.pop(key) for key in self.on_disk[name]}
+            numbers = decoded(self.manifest.quantization_map[name], stored)  # type: ignore[arg-type]
+            if numbers:
+                fill(twin, numbers)
+            if twin.weights is not None:
+                twin.like = twin.like.to(dtype(twin.like.dtype))
+            for key in (f"{twin.side}_scale", f"{twin.side}_zero_point", "input_transform"):
+                twin._buffers.setdefault(key, None)
+        self._share()
+        for twin in self.twins.values():
+            twin.prepare()
+        for key, tensor in model.state_dict(keep_vars=True).items():
+            owner, _, last = key.rpartition(".")
+            if owner in self.twins and last in self.twins[owner].quantized_buffers():
+                continue
+            if tensor.is_floating_point():
+                own = self.manifest.restored(key, tensor.data[..., :0]).dtype
+                tensor.data = tensor.data.to(dtype(own))
+
+    def _share(self) -> None:
+        """Give tied weights the integers of the one that was stored."""
+        for group in self.ties:
+            owners = [name.rpartition(".")[0] for name in group]
+            first = next((o for o in owners if self.on_disk.get(o)), None)
+            for owner in owners if first in self.twins else ():
+                buffers = self.twins[owner]._buffers
+                for key, tensor in self.twins[first]._buffers.items():  # type: ignore[index]
+                    if key.startswith("weight"):
+                        buffers.setdefault(key, tensor)
+
+

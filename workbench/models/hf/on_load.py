@@ -1,0 +1,62 @@
+"""Quantizing each weight of a float checkpoint as soon as it is read."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.core_model_loading import ConversionOps
+
+from workbench.quant import QModule, freeze
+from workbench.quant.quantize import check_finite, quantized_modules
+
+
+def is_quantized_on_load(model: Any, name: str) -> bool:
+    """Whether the parameter `name` is to be quantized when it comes.
+
+    Not so the weights of layers that calibration must see in float, and tied ones, which may come
+    under another name.
+    """
+    owner, _, last = name.rpartition(".")
+    module = model.get_submodule(owner)
+    if not isinstance(module, QModule) or last not in module.weight_names:
+        return False
+    ties = getattr(model, "all_tied_weights_keys", {})
+    return not module.static and name not in ties and name not in ties.values()
+
+
+class QuantizeOnLoad(ConversionOps):
+    """Replaces one float weight by its integers."""
+
+    @torch.no_grad()
+    def convert(
+        self,
+        input_dict: dict[str, Any],
+        source_patterns: list[str],
+        target_patterns: list[str],
+        *,
+        model: Any = None,
+        missing_keys: Any = None,
+        **kwargs: Any,
+    ) -> dict[str, Tensor]:
+        for key, found in input_dict.items():
+            value = found[0] if isinstance(found, list) else found
+            owner, _, name = key.rpartition(".")
+            module = model.get_submodule(owner)
+            module._parameters[name] = nn.Parameter(value, requires_grad=False)
+            check_finite(owner, module)
+            module.like = value.new_empty(0)
+            module._freeze_weight(name)
+            module._is_hf_initialized = True
+            missing_keys.discard(key)
+        return {}
+
+
+def finish(model: nn.Module) -> None:
+    """Freeze what came, and the rest where no calibration is needed."""
+    modules = dict(quantized_modules(model))
+    for module in modules.values():
+        weights = module.weight_names if module.weights is not None else ()
+        if weights and not any(name in module._parameters for name in weights):
+            module.become_frozen()
+    if all(module.calibrated for module in modules.values()):
+        freeze(model)

@@ -1,0 +1,116 @@
+"""The quantizer that transformers calls while it loads and saves a model."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.quantizers.base import HfQuantizer
+
+from workbench.errors import WorkbenchError
+from workbench.models.hf.config import METHOD, WorkbenchConfig
+from workbench.models.hf.frozen import FrozenLoader
+from workbench.models.hf.on_load import QuantizeOnLoad, finish, is_quantized_on_load
+from workbench.models.manifest import Manifest
+from workbench.models.save import described, stored
+from workbench.quant import dequantize, quantize
+
+
+class WorkbenchQuantizer(HfQuantizer):
+    """Loads frozen checkpoints of ours, and quantizes the weights of float models as they come."""
+
+    quantization_config: WorkbenchConfig
+    requires_calibration = False
+
+    def __init__(self, quantization_config: WorkbenchConfig, **kwargs: Any) -> None:
+        super().__init__(quantization_config, **kwargs)
+        self.frozen: FrozenLoader | None = None
+        if self.pre_quantized:
+            if quantization_config.manifest is None:
+                raise WorkbenchError(
+                    "the quantization_config of this checkpoint has no manifest: it is damaged, or "
+                    "was not written by workbench"
+                )
+            self.frozen = FrozenLoader(Manifest.parse(quantization_config.manifest, "config.json"))
+
+    # Loading
+
+    def update_weight_conversions(self, weight_conversions: list[Any], model: nn.Module) -> Any:
+        """Rename nothing in our checkpoints: they have the names of tensors in memory."""
+        return weight_conversions if self.frozen is None else []
+
+    def get_new_dtype(self, converter: Any, param: Any, dtype: torch.dtype | None) -> None:
+        """Take tensors as they lie on disk; each gets its dtype back after loading."""
+
+    def param_needs_quantization(self, model: nn.Module, param_name: str, **kwargs: Any) -> bool:
+        return self.frozen is None and is_quantized_on_load(model, param_name)
+
+    def get_quantize_ops(self) -> QuantizeOnLoad:
+        return QuantizeOnLoad()
+
+    def _process_model_before_weight_loading(
+        self,
+        model: nn.Module,
+        checkpoint_files: list[str] | None = None,
+        dtype: torch.dtype | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if self.frozen is not None:
+            self.frozen.lay_out(model, [Path(name) for name in checkpoint_files or ()], dtype)
+            return
+        config = self.quantization_config
+        quantize(
+            model,
+            config.weights,
+            config.activations,
+            include=config.include,
+            exclude=config.exclude,
+        )
+
+    def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
+        if self.frozen is None:
+            finish(model)
+        else:
+            self.frozen.settle(model)
+        return model
+
+    # Saving
+
+    def is_serializable(self) -> bool:
+        return True
+
+    def get_state_dict_and_metadata(self, model: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """What `save_pretrained` writes; it writes the config of the model after this."""
+        tensors, manifest = stored(model)
+        said = {**described(model), "quant_method": METHOD}
+        self.quantization_config = WorkbenchConfig(manifest=manifest.model_dump(), **said)
+        model.config.quantization_config = self.quantization_config
+        model._weight_conversions = []  # names are those in memory
+        return tensors, {}
+
+    def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> Any:
+        dequantize(model)
+        return model if dtype is None else model.to(dtype)
+
+    # Training
+
+    @property
+    def is_trainable(self) -> bool:
+        return True
+
+    @property
+    def is_qat_trainable(self) -> bool:
+        return True
+
+    @property
+    def is_compileable(self) -> bool:
+        return True
+
+
+def attach(model: Any) -> None:
+    """Let `save_pretrained` of a model that `workbench.quantize` made write our format."""
+    config = WorkbenchConfig()
+    model.hf_quantizer = WorkbenchQuantizer(config, pre_quantized=False)
+    model.is_quantized = True
+    model.quantization_method = METHOD
+    model.config.quantization_config = config

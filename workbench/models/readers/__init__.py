@@ -1,0 +1,20 @@
+"""The kinds of checkpoint that can be opened, each asked in order whether a folder holds one."""
+
+from pathlib import Path
+
+from workbench.errors import WorkbenchError
+from workbench.models.readers.base import Opened, Reader
+from workbench.models.readers.ours import Ours
+from workbench.models.readers.plain import Plain
+
+readers: tuple[type[Reader], ...] = (Ours, Plain)
+
+__all__ = ["Opened", "Reader", "reader_for", "readers"]
+
+
+def reader_for(folder: Path) -> type[Reader]:
+    """The first reader that knows what `folder` holds; raises WorkbenchError where none does."""
+    found = next((reader for reader in readers if reader.reads(folder)), None)
+    if found is None:
+        raise WorkbenchError(f"{folder} holds no config.json: it is no model folder")
+    return found
