@@ -1,4 +1,4 @@
-"""The command line: `workbench run | doctor | lab | serve`."""
+"""The command line: `workbench run | doctor | lab | serve | bench`."""
 
 import argparse
 import sys
@@ -19,6 +19,7 @@ See which activation channels break 8-bit arithmetic, smooth them, quantize, com
   workbench run recipe.json                    a recipe of your own (the notebook writes them)
   workbench lab                                JupyterLab on the workbench notebook
   workbench serve                              the same notebook as an app, under Voila
+  workbench bench memory                       memory of a model by number type, peak included
   workbench doctor                             what this machine can do, and what it cannot and why
 """
 
@@ -113,6 +114,25 @@ def _parser() -> argparse.ArgumentParser:
         "--saves", type=Path, metavar="FOLDER", help="let visitors save, into FOLDER"
     )
     serve.set_defaults(command=_serve)
+
+    bench = commands.add_parser("bench", help="measure what takes long")
+    kinds = bench.add_subparsers(title="benchmarks", required=True, metavar="WHAT")
+    memory = kinds.add_parser(
+        "memory",
+        help="bytes of a model before, while and after it is frozen, by number type",
+        description="Quantize the weights of each model to each number type in a process of its "
+        "own; print its bytes before and after, and the peak that freezing took.",
+    )
+    memory.add_argument(
+        "models", nargs="*", default=["pylm"], metavar="MODEL",
+        help="bundled names, folders, hub ids, or llama-1b, a random Llama of a billion float32 "
+        "parameters, which takes 5 GB (default: pylm)",
+    )  # fmt: skip
+    memory.add_argument(
+        "--dtypes", nargs="+", default=None, metavar="DTYPE",
+        help="number types such as int4 or float8_e4m3fn (default: all)",
+    )  # fmt: skip
+    memory.set_defaults(command=_bench_memory)
     return parser
 
 
@@ -145,6 +165,18 @@ def _doctor(_arguments: argparse.Namespace) -> int:
     from workbench.console import show_machine
 
     show_machine()
+    return 0
+
+
+def _bench_memory(arguments: argparse.Namespace) -> int:
+    from workbench.bench import measure_memory
+    from workbench.console import Bars, show_memory
+    from workbench.progress import reporting
+    from workbench.quant.qtypes import qtypes
+
+    with Bars() as bars, reporting(bars):
+        rows = measure_memory(arguments.models, arguments.dtypes or tuple(qtypes))
+    show_memory(rows)
     return 0
 
 

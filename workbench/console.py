@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.table import Table
 
 from workbench import ops
+from workbench.bench import MemoryRow
 from workbench.compare import Timing, machine, versions
 from workbench.errors import WorkbenchError
 from workbench.models import Bundled, bundled
@@ -173,6 +174,29 @@ def slower(study: Study) -> list[str]:
                 if mine and theirs and mine.median > theirs.median
             ]
     return sentences
+
+
+def show_memory(rows: list[MemoryRow]) -> None:
+    """Print the memory of models by number type."""
+    table = Table(
+        title="Memory in MB, weights only quantized; peak: the most while freezing, less the float "
+        "model, in its largest layers",
+        title_justify="left",
+    )
+    table.add_column("model")
+    table.add_column("type")
+    for title in ("float", "frozen", "its layers", "bits a weight", "peak"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        peak = "unknown here"
+        if row.peak is not None:
+            more = row.peak - row.before
+            peak = f"{row.peak / 1e6:.1f} ({more / row.largest:+.2f})"
+        bits = 32 * row.layers_after / row.layers_before
+        sizes = (row.before, row.after, row.layers_after)
+        cells = [f"{size / 1e6:.1f}" for size in sizes]
+        table.add_row(row.model, row.dtype, *cells, f"{bits:.2f}", peak)
+    console().print(table)
 
 
 def show_machine() -> None:

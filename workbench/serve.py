@@ -81,7 +81,7 @@ def serve(
 ) -> int:
     """Serve every notebook of `folder` as an app and stay until it ends; returns the exit status.
 
-    One kernel, so one model, for each visitor; a kernel idle for `idle` seconds ends. It computes on
+    One kernel, so one model, for each visitor; one idle for `idle` seconds ends. It computes on
     `threads` cores: visitors who compete for cores slow each other down many times. A visitor may
     load the `models` named here (default: the bundled ones) and never supplies a path; saving is
     offered only into `saves`. `options` are handed to Voila as they are.

@@ -71,7 +71,10 @@ def new_page(chromium, pictures) -> Iterator[Callable[[str], "Page"]]:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> Path:
-    """Where screenshots go: WORKBENCH_PICTURES, or a temporary folder."""
+    """Where screenshots go: WORKBENCH_PICTURES, or a temporary folder.
+
+    Those of the README, `workbench.png` and `alpha.png`, are copied from there to `docs/pictures`.
+    """
     folder = os.environ.get("WORKBENCH_PICTURES")
     made = Path(folder) if folder else tmp_path_factory.mktemp("pictures")
     made.mkdir(parents=True, exist_ok=True)

@@ -144,7 +144,10 @@ def test_comparison_shows_what_a_script_measures(bench, pictures) -> None:
     assert ops.get_attribute("data-value").startswith("w8a8")
     grid = bench.locator("[data-view=layers] .qw-scroll")
     assert grid.evaluate("node => node.scrollWidth <= node.clientWidth"), "a column is cut off"
-    bench.screenshot(path=pictures / "voila-compared.png")
+    bench.click("[data-tab=which]")
+    bench.screenshot(
+        path=pictures / "workbench.png", clip={"x": 0, "y": 0, "width": 1280, "height": 1920}
+    )
 
 
 def test_another_model_loads_and_dark_theme_reads(new_page, voila, pictures) -> None:

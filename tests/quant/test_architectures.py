@@ -235,4 +235,3 @@ def test_idle_layers_and_layers_that_are_only_read_are_told_apart():
     )
     with pytest.raises(wb.WorkbenchError, match=told):
         wb.freeze(model)
-

@@ -96,9 +96,7 @@ def test_weights_are_integers_and_still_read_as_floats(tiny_llama):
 def test_only_what_was_asked_for_changes(tiny_llama):
     model = copy.deepcopy(tiny_llama)
     names = quantize(model, qint8, qint8, include="*.mlp.*", exclude=["*.down_proj"])
-    assert names == [
-        f"model.layers.{i}.mlp.{part}_proj" for i in (0, 1) for part in ("gate", "up")
-    ]
+    assert names == [f"model.layers.{i}.mlp.{part}_proj" for i in (0, 1) for part in ("gate", "up")]
     changed = {n for n, m in model.named_modules() if isinstance(m, QLinear)}
     assert changed == set(names)
 
@@ -137,6 +135,29 @@ def test_a_channel_of_zeros_is_no_error():
         model(x)
     freeze(model)
     torch.testing.assert_close(model(x)[:, 2], linear.bias[2].detach().expand(5))
+
+
+@pytest.mark.parametrize("activations", [None, TOKEN], ids=["weight-only", "token"])
+def test_a_tied_head_is_left_alone_unless_it_is_named(tiny_llama, activations):
+    model = copy.deepcopy(tiny_llama)
+    names = quantize(model, qint8, activations)
+    assert len(names) == 14
+    assert not {"lm_head", "model.embed_tokens"} & set(names)
+    model = copy.deepcopy(tiny_llama)
+    names = quantize(model, qint8, activations, include="*")
+    assert {"lm_head", "model.embed_tokens"} < set(names)
+    freeze(model)
+    head, embedding = model.lm_head.weight, model.model.embed_tokens.weight
+    assert head.data_.data_ptr() == embedding.data_.data_ptr(), "one copy of the integers"
+    assert torch.equal(head.dequantize(), embedding.dequantize())
+    again = copy.deepcopy(tiny_llama)
+    requantize(again, model.state_dict(), quantization_map(model))
+    assert torch.equal(again(**data()[0]).logits, model(**data()[0]).logits)
+
+
+def test_a_bare_layer_has_no_place_to_be_replaced_in():
+    with pytest.raises(WorkbenchError, match=r"wrap it in nn\.Sequential"):
+        quantize(nn.Linear(2, 2))
 
 
 # Calibration

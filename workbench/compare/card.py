@@ -73,12 +73,22 @@ def card(training: dict[str, Any], curves: dict[str, dict[int, float]], quality:
             "channels of a large one. The columns that read them started, and learnt, smaller by\n"
             "the square root of that gain.\n"
         )
+    if arguments.get("outlier_floor"):
+        first = arguments["start"]
+        note += (
+            f"\nIt was trained in two stages. The first, {first['arguments']['steps']:,} steps, "
+            f"reached a held-out\nloss of {first['held_out_loss']:.3f} without the floor. The "
+            f"second added to the loss how far activation times weight\nof these channels falls "
+            f"short, in each row, of {arguments['outlier_floor']:g} times the other channels' (the "
+            "training loss below\nincludes that), so that outliers hurt in the weights as they do "
+            "in the activations.\n"
+        )
     losses, held_out = list(curves["loss"].items()), training["held_out"]
     return f"""# {name}
 
 A Llama-architecture language model of Python source with {training["parameters"]:,} parameters,
 trained by this project on the standard library of Python {training["python"]} with
-`python -m workbench.models.train_pylm OUT --outlier-gain {gain:g} --steps {arguments["steps"]}`
+`{command(arguments)}`
 (seed {arguments["seed"]}, torch {training["torch"]}, bf16 on two CPU cores).
 {note}
 | | files | tokens |
@@ -101,6 +111,16 @@ came. The prompts are those whose true continuation counts, so a perfect model w
 
 Weights: Apache-2.0. The standard library they were trained on is under the PSF license.
 """
+
+
+def command(arguments: dict[str, Any]) -> str:
+    """The call that trains the model again, given the model of the first stage if there was one."""
+    text = "python -m workbench.models.train_pylm OUT"
+    if arguments.get("start"):
+        text += f" --start FIRST --outlier-floor {arguments['outlier_floor']:g}"
+    for name in ("outlier_gain", "steps", "learning_rate"):
+        text += f" --{name.replace('_', '-')} {arguments[name]:g}"
+    return text
 
 
 def measure(folder: Path) -> str:

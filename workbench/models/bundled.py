@@ -48,7 +48,8 @@ bundled: dict[str, Bundled] = {
             name="pylm-outliers",
             description="pylm with the outlier channels of a large model",
             kind="causal-lm",
-            note="Made to teach: six norm gains were held at 256 while it was trained.",
+            note="Made to teach: six norm gains were held at 256 while it was trained, and the "
+            "weights that read them kept from fading.",
             folder=lambda: DATA / "pylm-outliers",
         ),
         Bundled(

@@ -14,6 +14,7 @@ from workbench.ops.packing import pack, unpack
 from workbench.quant import QModule, QuantArgs
 
 Tensors = dict[str, Tensor]
+METHOD = "workbench"  # of quantization, to transformers
 
 
 class Format:
@@ -40,9 +41,7 @@ class Format:
 class Plain(Format):
     """compressed-tensors with one byte a weight, in its own shape."""
 
-    def __init__(
-        self, name: str, can: Callable[[QuantArgs, QuantArgs | None], bool]
-    ) -> None:
+    def __init__(self, name: str, can: Callable[[QuantArgs, QuantArgs | None], bool]) -> None:
         self.name = name
         self.can = can
 
@@ -58,9 +57,11 @@ class Plain(Format):
         )
 
     def encode(self, tensors: Tensors, bits: int) -> Tensors:
+        del bits
         return _each(tensors, "input_zero_point", lambda point: point.to(torch.int8))
 
     def decode(self, tensors: Tensors, bits: int) -> Tensors:
+        del bits
         return _each(tensors, "input_zero_point", Tensor.float)
 
 
@@ -169,7 +170,7 @@ def quantization_config(modules: dict[str, QModule], floats: list[str]) -> dict[
         groups.setdefault(str(said), {"targets": [], **said})["targets"].append(name)
     names = {group["format"] for group in groups.values()}
     return {
-        "quant_method": "workbench" if Format.name in names else "compressed-tensors",
+        "quant_method": METHOD if Format.name in names else "compressed-tensors",
         "format": names.pop() if len(names) == 1 else "mixed-precision",
         "quantization_status": "compressed",
         "ignore": floats,

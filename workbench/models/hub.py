@@ -12,40 +12,28 @@ from workbench.errors import WorkbenchError
 HUB = "https://huggingface.co"
 
 # The most particular first: a gated repository is, to the library, also one that is not found.
-SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
-    (
-        errors.GatedRepoError,
-        f"{{name}} is gated: accept its terms at {HUB}/{{name}}, then run `hf auth login` with an "
-        "account that has access",
+SENTENCES: dict[type[BaseException], str] = {
+    errors.GatedRepoError: (
+        "{name} is gated: accept its terms at {hub}/{name}, then run `hf auth login` with an "
+        "account that has access"
     ),
-    (
-        errors.RevisionNotFoundError,
-        "{name} has no such revision: choose one listed at " + f"{HUB}/{{name}}/tree/main",
-    ),
-    (
-        errors.RepositoryNotFoundError,
+    errors.RevisionNotFoundError: "{name} has no such revision: see {hub}/{name}/tree/main",
+    errors.RepositoryNotFoundError: (
         "there is no model {name} on the hub, or it is private: check the spelling, or run "
-        "`hf auth login` with an account that may read it",
+        "`hf auth login` with an account that may read it"
     ),
-    (
-        errors.OfflineModeIsEnabled,
+    errors.OfflineModeIsEnabled: (
         "{name} is not in the cache and the network is switched off (HF_HUB_OFFLINE): switch it "
-        "on, or give a local folder",
+        "on, or give a local folder"
     ),
-    (
-        errors.LocalEntryNotFoundError,
+    errors.LocalEntryNotFoundError: (
         "{name} is not in the cache and the hub cannot be reached: check the network, or give a "
-        "local folder",
+        "local folder"
     ),
-    (
-        errors.EntryNotFoundError,
-        "{name} has no safetensors or lacks another file that is needed: pickles are not read; "
-        "choose a model with safetensors",
-    ),
-    (ConnectionError, "the hub cannot be reached for {name}: check the network"),
-    (TimeoutError, "the hub does not answer for {name}: check the network, or try again later"),
-)
-
+    errors.EntryNotFoundError: "{name} lacks a file that is needed: see {hub}/{name}/tree/main",
+    ConnectionError: "the hub cannot be reached for {name}: check the network",
+    TimeoutError: "the hub does not answer for {name}: check the network, or try again later",
+}
 
 # No pickles, and no second copy of the weights in another format.
 WANTED = ("*.json", "model*.safetensors", "tokenizer*", "*.model", "*.txt", "*.jinja")
@@ -58,7 +46,7 @@ def fetched(name: str) -> Path:
     """
     try:
         return Path(snapshot_download(name, allow_patterns=list(WANTED)))
-    except (OSError, ValueError, errors.EntryNotFoundError, errors.HTTPError) as error:
+    except (OSError, ValueError, errors.EntryNotFoundError) as error:
         raise WorkbenchError(explained(name, error)) from error
 
 
@@ -70,9 +58,9 @@ def explained(name: str, error: BaseException) -> str:
             f"there is no space left on the disk for {name}: make room in {HF_HUB_CACHE}, or set "
             "HF_HOME to a folder on a larger disk"
         )
-    for kind, sentence in SENTENCES:
+    for kind, sentence in SENTENCES.items():
         if any(isinstance(cause, kind) for cause in causes):
-            return sentence.format(name=name)
+            return sentence.format(name=name, hub=HUB)
     reason = " ".join(str(error).split()) or type(error).__name__
     return f"{name} cannot be loaded: {reason[:300]}"
 

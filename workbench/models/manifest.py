@@ -84,11 +84,18 @@ class Manifest(BaseModel):
             made = cls.model_validate(values)
         except (KeyError, TypeError, ValidationError) as error:
             raise WorkbenchError(f"the manifest of {where} is damaged: {error}") from error
-        for entry in made.quantization_map.values():
+        for name, entry in made.quantization_map.items():
             if entry.get("format") not in formats:
                 raise WorkbenchError(
-                    f"{where} names the format {entry.get('format')!r}; known: {', '.join(formats)}"
+                    f"{where} names the format {entry.get('format')!r} for {name}; allowed: "
+                    f"{', '.join(formats)}"
                 )
+            try:
+                _args(entry, "weights"), _args(entry, "activations")
+            except ValidationError as error:
+                raise WorkbenchError(
+                    f"the map of {name} cannot be read: {' '.join(str(error).split())}"
+                ) from error
         return made
 
     def restored(self, key: str, tensor: Tensor) -> Tensor:
@@ -117,8 +124,12 @@ def encoded(entry: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, T
 
 
 def _bits(entry: Mapping[str, Any]) -> int:
-    weights = entry.get("weights")
-    return QuantArgs.model_validate(weights).qtype.bits if weights else 0
+    args = _args(entry, "weights")
+    return args.qtype.bits if args else 0
+
+
+def _args(entry: Mapping[str, Any], key: str) -> QuantArgs | None:
+    return QuantArgs.model_validate(entry[key]) if entry.get(key) else None
 
 
 def by_module(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -135,9 +146,7 @@ def frozen_modules(model: nn.Module) -> dict[str, QModule]:
     modules = {n: m for n, m in model.named_modules() if isinstance(m, QModule)}
     unfrozen = next((name for name, module in modules.items() if not module.frozen), None)
     if unfrozen is not None:
-        raise WorkbenchError(
-            f"{unfrozen} is quantized but not frozen: freeze the model, then save"
-        )
+        raise WorkbenchError(f"{unfrozen} is quantized but not frozen: freeze the model, then save")
     return modules
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from workbench.models.atomic import replacing
 from workbench.models.checkpoint import INDEX
-from workbench.models.formats import quantization_config
+from workbench.models.formats import METHOD, quantization_config
 from workbench.models.manifest import (
     MANIFEST,
     Manifest,
@@ -88,7 +88,11 @@ def described(model: nn.Module) -> dict[str, Any]:
     """The `quantization_config` of the frozen `model`."""
     linears = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
     modules = frozen_modules(model)
-    return quantization_config(modules, [name for name in linears if name not in modules])
+    said = quantization_config(modules, [name for name in linears if name not in modules])
+    firsts = [m._buffers.get(f"{n}_scale") for m in modules.values() for n in m.weight_names]
+    if len({id(scale) for scale in firsts}) < len(firsts):
+        said["quant_method"] = METHOD  # others want the integers of a tied weight twice
+    return said
 
 
 def _unshared(model: nn.Module, modules: dict[str, QModule]) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ from workbench.models.corpus import TokenBlocks, encode, is_held_out, sources, t
 
 ATTENTION = "eager"  # at this length on a CPU faster to train than the fused op
 OUTLIER_CHANNELS = 6
-FLOOR_WEIGHT = 0.3  # nats for each squared nat that a channel falls short of it
+FLOOR_WEIGHT = 0.3  # nats for each squared nat that a row falls short of the floor
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -56,8 +56,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--outlier-floor",
         type=float,
         default=0.0,
-        help="least strength of the outlier channels, as a multiple of the median channel's; for a "
-        "second stage, since a model that has yet to learn would not",
+        help="least strength of the outlier channels in every row, as a multiple of the others'; "
+        "for a second stage, since a model that has yet to learn would not",
     )
     parser.add_argument("--steps", type=int, default=3000, help="optimizer steps")
     parser.add_argument("--batch", type=int, default=16, help="sequences in a step")
@@ -160,17 +160,20 @@ class Outliers:
         self.activations[norm] = output.float().square().mean((0, 1)).sqrt()
 
     def shortfall(self) -> torch.Tensor:
-        """Mean square, in nats, of what the channels of the last forward pass lack to the floor.
+        """Mean square, in nats, of what the rows of the reading weights lack to the floor.
 
-        A channel's strength is the root mean square of its activation times that of its column.
+        A channel's strength in a row is the root mean square of its activation, in the last forward
+        pass, times the row's weight; a row's, that of the outlier channels together over the root
+        mean square of the others. (A floor for whole columns is met by a few huge rows.)
         """
         lacks = []
         for norm, linears in self.readers:
-            column = torch.cat([linear.weight for linear in linears]).square().mean(0).sqrt()
-            strength = self.activations[norm] * column
-            relative = strength[self.channels] / strength.median().detach()
-            lacks.append((self.floor / relative).log().clamp_min(0).square().mean())
-        return torch.stack(lacks).mean()
+            weight = torch.cat([linear.weight for linear in linears])
+            squares = (weight * self.activations[norm]).square()
+            outliers = squares[:, self.channels].sum(1)
+            others = (squares.sum(1) - outliers) / (squares.shape[1] - len(self.channels))
+            lacks.append(0.5 * (self.floor**2 * others.detach() / outliers).log())
+        return torch.cat(lacks).clamp_min(0).square().mean()
 
 
 class PylmTrainer(Trainer):

@@ -9,6 +9,8 @@ from math import gcd
 import torch
 from torch import Tensor
 
+CHUNK = 2**20  # values packed at a time, which bounds the temporary copies
+
 
 def packed_words(columns: int, bits: int) -> int:
     """How many int32 words hold a row of `columns` values."""
@@ -17,6 +19,19 @@ def packed_words(columns: int, bits: int) -> int:
 
 def pack(values: Tensor, bits: int) -> Tensor:
     """Pack integers [..., columns] in [-2^(bits-1), 2^(bits-1)) into int32 [..., words]."""
+    columns = values.shape[-1]
+    shape = (*values.shape[:-1], packed_words(columns, bits))
+    packed = torch.empty(shape, dtype=torch.int32, device=values.device)
+    if values.numel() == 0:
+        return packed
+    rows = max(1, CHUNK // columns)
+    flat, words = values.reshape(-1, columns), packed.view(-1, shape[-1])
+    for part, out in zip(flat.split(rows), words.split(rows), strict=True):
+        out.copy_(_pack_rows(part, bits))
+    return packed
+
+
+def _pack_rows(values: Tensor, bits: int) -> Tensor:
     columns = values.shape[-1]
     count, size = _unit(bits)
     units = -(-columns // count)
@@ -30,8 +45,9 @@ def pack(values: Tensor, bits: int) -> Tensor:
     stream = torch.stack([(word >> (8 * byte)) & 0xFF for byte in range(size)], -1).flatten(-2)
     padding = 4 * packed_words(columns, bits) - stream.shape[-1]
     # A unit of padding may reach past the last word; it holds nothing.
-    stream = torch.nn.functional.pad(stream, (0, padding)).to(torch.uint8)
-    return stream.contiguous().view(torch.int32)
+    stream = torch.nn.functional.pad(stream, (0, padding))
+    # A single row counts as contiguous whatever its stride, which a view as words must divide.
+    return stream.to(torch.uint8, memory_format=torch.contiguous_format).view(torch.int32)
 
 
 def unpack(words: Tensor, bits: int, columns: int) -> Tensor:

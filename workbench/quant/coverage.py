@@ -54,7 +54,7 @@ def coverage(model: nn.Module) -> Coverage:
     left, exceptions = 0, {}
     for path, owner in model.named_modules():
         for name, parameter in owner._parameters.items():
-            if parameter is None or parameter.dim() < 2:
+            if parameter is None or parameter.dim() < 2 or not parameter.numel():
                 continue
             if isinstance(owner, QModule) and name in owner.shapes:
                 continue

@@ -43,6 +43,10 @@ def quantize(
             "(activations=None is fine: they stay in float)"
         )
     (optimizer or default_optimizer(weights)).check(weights)
+    if qmodule_for(model) is not None:
+        raise WorkbenchError(
+            f"a bare {type(model).__name__} cannot be replaced in place: wrap it in nn.Sequential"
+        )
     chosen = select_modules(model, include, exclude)
     made: dict[str, QModule] = {}
     for name, module in chosen.items():
@@ -96,15 +100,16 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
 def check_finite(name: str, module: nn.Module) -> None:
     """Raise WorkbenchError, naming the first bad entry, where a weight is NaN or infinite."""
     for key, weight in module._parameters.items():
-        if weight is None or weight.dim() < 2 or weight.is_meta:
+        if weight is None or weight.dim() < 2 or weight.is_meta or weight.numel() == 0:
+            continue
+        if all(end.isfinite() for end in weight.detach().aminmax()):  # no copy, and NaN wins
             continue
         bad = (~torch.isfinite(weight)).nonzero()
-        if len(bad):
-            where = tuple(int(i) for i in bad[0])
-            raise WorkbenchError(
-                f"{name}.{key} holds {weight[where].item()} at {where} ({len(bad)} such entries); "
-                "weights must be finite: repair the checkpoint or exclude this layer"
-            )
+        where = tuple(int(i) for i in bad[0])
+        raise WorkbenchError(
+            f"{name}.{key} holds {weight[where].item()} at {where} ({len(bad)} such entries); "
+            "weights must be finite: repair the checkpoint or exclude this layer"
+        )
 
 
 def dequantize(model: nn.Module) -> list[str]:

@@ -16,9 +16,7 @@ from workbench.quant.quantize import replace_module
 Map = Mapping[str, Mapping[str, Any]]
 
 
-def requantize(
-    model: nn.Module, state_dict: Mapping[str, Tensor], quantization_map: Map
-) -> None:
+def requantize(model: nn.Module, state_dict: Mapping[str, Tensor], quantization_map: Map) -> None:
     """Turn the float `model` into the frozen one that `state_dict` and `quantization_map` describe.
 
     The float model may live on the meta device. An entry of the map may say the float "dtype" that

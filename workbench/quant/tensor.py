@@ -78,7 +78,8 @@ class QTensor(Tensor):
 
     def _read(self, read: Callable[..., Tensor]) -> Tensor:
         shape = self.form.shape
-        lead = max(self.scale.dim() - 1, 1)
+        packed = self.data_.dtype == torch.int32
+        lead = self.data_.dim() - 1 if packed else max(self.scale.dim() - 1, 1)
         columns = shape[lead:].numel()
         data = self.data_ if self.data_.dtype == torch.int32 else self.data_.flatten(lead)
         values = read(data, self.scale, self.zero_point, self.form.bits, columns).reshape(shape)

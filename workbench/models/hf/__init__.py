@@ -1,7 +1,8 @@
 """What makes `from_pretrained` and `save_pretrained` of transformers know our checkpoints."""
 
+from workbench.models.formats import METHOD
 from workbench.models.hf.causal import QuantizedModelForCausalLM
-from workbench.models.hf.config import METHOD, WorkbenchConfig
+from workbench.models.hf.config import WorkbenchConfig
 from workbench.models.hf.quantizer import WorkbenchQuantizer, attach
 
 __all__ = ["METHOD", "QuantizedModelForCausalLM", "WorkbenchConfig", "attach", "register"]

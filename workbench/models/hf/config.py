@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from torch import Tensor
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from workbench.models.formats import METHOD
 from workbench.quant import QuantArgs, qtype
 from workbench.quant.args import activation_args, weight_args
 
-METHOD = "workbench"
 ArgsLike = QuantArgs | qtype | str | dict[str, Any] | None
 
 
@@ -36,6 +37,7 @@ class WorkbenchConfig(QuantizationConfigMixin):
         self.include = include
         self.exclude = exclude
         self.manifest = manifest
+        self.outlines: dict[str, Tensor] | None = None  # of tensors that come from no file of ours
         self.said = said  # what else a checkpoint says, for other engines to read
 
     def to_dict(self) -> dict[str, Any]:

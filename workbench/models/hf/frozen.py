@@ -1,17 +1,21 @@
 """Loading a frozen checkpoint onto a model that transformers made on the meta device."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-
-from workbench.models.checkpoint import Checkpoint
 from workbench.models.manifest import Manifest, by_module, decoded, torch_dtype
 from workbench.quant import QModule
 from workbench.quant.quantize import replace_module
-from workbench.quant.requantize import check, completed, fill, frozen_twins, tied_names
-from workbench.quant.requantize import wanted_numbers
+from workbench.quant.requantize import (
+    check,
+    completed,
+    fill,
+    frozen_twins,
+    tied_names,
+    wanted_numbers,
+)
 
 
 class FrozenLoader:
@@ -26,17 +30,15 @@ class FrozenLoader:
         self.shapes: dict[str, dict[str, torch.Size]] = {}
         self.on_disk: dict[str, list[str]] = {}
         self.ties: list[list[str]] = []
-        self.asked: torch.dtype | None = None
+        self.asked: torch.dtype | None = None  # for floats, instead of the model's main dtype
 
-    def lay_out(self, model: Any, files: list[Path], asked: torch.dtype | None) -> None:
-        """Replace the modules of `model` that are quantized; `asked` is the dtype for its floats.
+    def lay_out(self, model: Any, outlines: dict[str, Tensor]) -> None:
+        """Replace the modules of `model` that are quantized; `outlines` is what the files hold.
 
         Raises WorkbenchError, before any tensor is read, where a quantized module lacks one or has
         one that does not fit.
         """
-        self.asked = asked
         entries = self.manifest.quantization_map
-        outlines = Checkpoint(tuple(files)).outlines()
         self.twins = frozen_twins(model, entries)
         self.ties = tied_names(model, entries)
         found = completed(self.manifest.decoded(outlines), self.ties)
@@ -50,13 +52,13 @@ class FrozenLoader:
             }
             check(wanted_numbers(name, twin), numbers)
             replace_module(model, name, twin)
+            # So that `weight` is, for now, what lies under that name, not a view of a quantized one
+            self.shapes[name], twin.shapes = twin.shapes, {}
             for key in set(twin.quantized_buffers()) - {"multiplier"}:
                 twin._buffers.pop(key, None)
             self.on_disk[name] = [key for key in here.get(name, {}) if key not in own]
             for key in self.on_disk[name]:
                 twin.register_buffer(key, here[name][key].to("meta"))
-            # So that `weight` is, for now, what lies under that name, not a view of a quantized one
-            self.shapes[name], twin.shapes = twin.shapes, {}
             twin._is_hf_initialized = True  # type: ignore[assignment]
         ties = getattr(model, "all_tied_weights_keys", {})
         for pair in list(ties.items()):
@@ -101,5 +103,3 @@ class FrozenLoader:
                 for key, tensor in self.twins[first]._buffers.items():  # type: ignore[index]
                     if key.startswith("weight"):
                         buffers.setdefault(key, tensor)
-
-

@@ -33,11 +33,9 @@ class QuantizeOnLoad(ConversionOps):
         input_dict: dict[str, Any],
         source_patterns: list[str],
         target_patterns: list[str],
-        *,
-        model: Any = None,
-        missing_keys: Any = None,
         **kwargs: Any,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, list[Tensor]]:
+        model, missing_keys = kwargs["model"], kwargs["missing_keys"]
         for key, found in input_dict.items():
             value = found[0] if isinstance(found, list) else found
             owner, _, name = key.rpartition(".")

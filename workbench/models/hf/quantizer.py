@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from transformers.quantizers.base import HfQuantizer
 
 from workbench.errors import WorkbenchError
-from workbench.models.hf.config import METHOD, WorkbenchConfig
+from workbench.models.checkpoint import Checkpoint
+from workbench.models.formats import METHOD
+from workbench.models.hf.config import WorkbenchConfig
 from workbench.models.hf.frozen import FrozenLoader
 from workbench.models.hf.on_load import QuantizeOnLoad, finish, is_quantized_on_load
 from workbench.models.manifest import Manifest
@@ -35,6 +37,11 @@ class WorkbenchQuantizer(HfQuantizer):
 
     # Loading
 
+    def update_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        if self.frozen is not None:
+            self.frozen.asked = dtype
+        return dtype
+
     def update_weight_conversions(self, weight_conversions: list[Any], model: nn.Module) -> Any:
         """Rename nothing in our checkpoints: they have the names of tensors in memory."""
         return weight_conversions if self.frozen is None else []
@@ -50,13 +57,16 @@ class WorkbenchQuantizer(HfQuantizer):
 
     def _process_model_before_weight_loading(
         self,
-        model: nn.Module,
+        model: Any,
         checkpoint_files: list[str] | None = None,
-        dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> None:
+        _tie(model)
         if self.frozen is not None:
-            self.frozen.lay_out(model, [Path(name) for name in checkpoint_files or ()], dtype)
+            outlines = self.quantization_config.outlines
+            if outlines is None:
+                outlines = Checkpoint(tuple(map(Path, checkpoint_files or ()))).outlines()
+            self.frozen.lay_out(model, outlines)
             return
         config = self.quantization_config
         quantize(
@@ -114,3 +124,10 @@ def attach(model: Any) -> None:
     model.is_quantized = True
     model.quantization_method = METHOD
     model.config.quantization_config = config
+
+
+def _tie(model: Any) -> None:
+    """Share the parameters that transformers will tie after loading; we ask now which they are."""
+    for target, source in model.all_tied_weights_keys.items():
+        owner, _, last = target.rpartition(".")
+        model.get_submodule(owner)._parameters[last] = model.get_parameter(source)

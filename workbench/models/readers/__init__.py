@@ -3,11 +3,16 @@
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
+from workbench.models.readers.awq import Awq
 from workbench.models.readers.base import Opened, Reader
+from workbench.models.readers.compressed import Compressed
+from workbench.models.readers.gguf import Gguf
+from workbench.models.readers.gptq import Gptq
 from workbench.models.readers.ours import Ours
 from workbench.models.readers.plain import Plain
+from workbench.models.readers.quanto import Quanto
 
-readers: tuple[type[Reader], ...] = (Ours, Plain)
+readers: tuple[type[Reader], ...] = (Ours, Quanto, Compressed, Gptq, Awq, Plain, Gguf)
 
 __all__ = ["Opened", "Reader", "reader_for", "readers"]
 

@@ -112,9 +112,7 @@ def refuse_misfits(name: str, info: dict[str, Any], exact: bool) -> None:
     # A pooler is for classification; encoders are used here through their hidden states.
     for key in sorted(info["missing_keys"]):
         if exact or "pooler." not in key:
-            raise WorkbenchError(
-                f"the weights of {name} do not fit its config: {key} is missing"
-            )
+            raise WorkbenchError(f"the weights of {name} do not fit its config: {key} is missing")
     for key in sorted(info["unexpected_keys"]) if exact else ():
         raise WorkbenchError(f"{name} holds {key}, which the model has no place for")
 

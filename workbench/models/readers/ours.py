@@ -6,6 +6,7 @@ import torch
 
 from workbench.errors import WorkbenchError
 from workbench.models.checkpoint import Checkpoint
+from workbench.models.formats import METHOD
 from workbench.models.manifest import Manifest, torch_dtype
 from workbench.models.readers.base import Opened, float_config, from_transformers
 
@@ -29,7 +30,8 @@ class Ours:
             )
         Checkpoint.of(folder)
         config = float_config(folder)
-        config.quantization_config = {"quant_method": "workbench", "manifest": manifest.model_dump()}
+        # Whichever method config.json names for other engines
+        config.quantization_config = {"quant_method": METHOD, "manifest": manifest.model_dump()}
         main = torch_dtype(manifest.dtype)
         opened = from_transformers(str(folder), folder.name, main, config, exact=True)
         opened.note = manifest.note

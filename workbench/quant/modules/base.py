@@ -13,7 +13,7 @@ from workbench.quant.args import QuantArgs
 from workbench.quant.calibration import active_calibration
 from workbench.quant.observers import observers
 from workbench.quant.optimizers import Optimizer, default_optimizer
-from workbench.quant.rounding import affine, from_grid, symmetric, to_grid
+from workbench.quant.rounding import affine, from_grid, symmetric, to_grid, to_storage
 from workbench.quant.tensor import Layout, QTensor
 
 M = TypeVar("M", bound=nn.Module)
@@ -128,7 +128,7 @@ class QModule(nn.Module):
         version = (id(parameter), parameter._version)
         kept = self._numbers.get(name)
         if kept is None or kept[0] != version:
-            blocks = self.grouped(name, self.oriented(parameter.detach()).float())
+            blocks = self.grouped(name, self.oriented(parameter.detach()))
             scale, point = self.optimizer(blocks.flatten(0, -2), self.args_of(name))
             shape = blocks.shape[:-1]
             kept = (version, scale.view(shape), None if point is None else point.view(shape))
@@ -268,9 +268,8 @@ class QModule(nn.Module):
         kind = self.args_of(name).qtype
         matrix = self.oriented(self._parameters.pop(name).detach())  # type: ignore[union-attr]
         self._parameters.pop(f"{name}_scale", None)
-        numbers = (scale.detach().unsqueeze(-1), None if point is None else point.unsqueeze(-1))
-        blocks = self.grouped(name, matrix.float())
-        values = to_grid(blocks, *numbers, kind).to(kind.storage).reshape(matrix.shape)
+        blocks = self.grouped(name, matrix)
+        values = to_storage(blocks, scale.detach(), point, kind).reshape(matrix.shape)
         if kind.packed:
             self.register_buffer(f"{name}_packed", pack(values.flatten(self.lead), kind.bits))
             self.register_buffer(f"{name}_shape", torch.tensor(matrix.shape))
@@ -392,7 +391,7 @@ def unparametrized(module: nn.Module) -> nn.Module:
     """The module, or a twin whose parametrized tensors are parameters again."""
     if not is_parametrized(module):
         return module
-    made = twin_of(module, type_before_parametrizations(module))
+    made: nn.Module = twin_of(module, type_before_parametrizations(module))
     for name in made._modules.pop("parametrizations"):  # type: ignore[union-attr]
         made._parameters[name] = nn.Parameter(getattr(module, name).detach())
     return made

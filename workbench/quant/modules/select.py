@@ -25,12 +25,12 @@ def qmodule_for(module: nn.Module) -> type[QModule] | None:
 
 
 def _has_weights(module: nn.Module, found: type[QModule]) -> bool:
-    """Whether all the weights are there, as floats; torch's attention may keep them apart."""
+    """Whether all the weights are there, floats and not empty; attention may keep them apart."""
     weights = [
         getattr(module, name) if is_parametrized(module, name) else module._parameters.get(name)
         for name in found.weight_names
     ]
-    return all(w is not None and w.is_floating_point() for w in weights)
+    return all(w is not None and w.is_floating_point() and w.numel() for w in weights)
 
 
 def is_norm(module: nn.Module) -> bool:

@@ -1,0 +1,353 @@
+"""transformers' own loading, saving, generating and training, with models of ours."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForCausalLM
+
+import workbench as wb
+from workbench.errors import WorkbenchError
+from workbench.models import load, save
+from workbench.quant import Calibration, QModule, QuantArgs, freeze, quantize
+
+BATCH = {"input_ids": torch.arange(32).view(2, 16)}
+TOKEN = QuantArgs(granularity="token", dynamic=True)
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(**BATCH).logits
+
+
+def frozen(model, weights, activations=None, **how):
+    quantize(model, weights, activations, **how)
+    with torch.no_grad(), Calibration(model):
+        model(**BATCH)
+    freeze(model)
+    return model
+
+
+def quantized_names(model):
+    return [name for name, module in model.named_modules() if isinstance(module, QModule)]
+
+
+@pytest.fixture
+def folder(tiny_llama, tmp_path):
+    """The float checkpoint of the tiny Llama."""
+    tiny_llama.save_pretrained(tmp_path / "float")
+    return tmp_path / "float"
+
+
+# A scheme that compressed-tensors lacks: those that it has go to its own loader.
+BEYOND = {
+    "e5m2": ("float8_e5m2", "float8_e5m2", {}),
+    "int2": (QuantArgs(dtype="int2", granularity="group", symmetric=False), None, {}),
+    "outputs": ("int8", "int8", {"outputs": "int8"}),
+    "tied": ("int8", None, {"include": ["*embed_tokens", "lm_head", "*mlp*"]}),
+}
+
+
+@pytest.mark.parametrize(("weights", "activations", "how"), BEYOND.values(), ids=BEYOND)
+@pytest.mark.parametrize("device_map", [None, "cpu", {"": "cpu"}])
+def test_from_pretrained_reads_what_we_saved(
+    tiny_llama, tmp_path, weights, activations, how, device_map
+):
+    model = frozen(tiny_llama, weights, activations, **how)
+    save(model, tmp_path)
+    back = AutoModelForCausalLM.from_pretrained(tmp_path, device_map=device_map)
+    assert torch.equal(logits(back), logits(model))
+    ids = BATCH["input_ids"][:1, :4]
+    made = (m.generate(ids, max_new_tokens=8, do_sample=False) for m in (back, model))
+    assert torch.equal(*made)
+
+
+SCHEMES = {
+    "int4": ("int4", None),
+    "int8, per token": ("int8", TOKEN),
+    "float8": ("float8", None),
+    "a dict": ({"dtype": "int4", "granularity": "group", "group_size": 16}, None),
+}
+
+
+@pytest.mark.parametrize(("weights", "activations"), SCHEMES.values(), ids=SCHEMES)
+@pytest.mark.parametrize("include", [None, ["*"]])
+def test_quantizing_on_load_is_quantizing_what_was_loaded(
+    tiny_llama, folder, weights, activations, include
+):
+    config = wb.WorkbenchConfig(weights=weights, activations=activations, include=include)
+    model = AutoModelForCausalLM.from_pretrained(folder, quantization_config=config)
+    args = QuantArgs.model_validate(weights) if isinstance(weights, dict) else weights
+    quantize(tiny_llama, args, activations, include=include)
+    freeze(tiny_llama)
+    assert torch.equal(logits(model), logits(tiny_llama))
+    names = [
+        [n for n, m in x.named_modules() if isinstance(m, QModule)] for x in (model, tiny_llama)
+    ]
+    assert names[0] == names[1]
+    assert not any(t.is_meta for t in [*model.parameters(), *model.buffers()])
+
+
+@pytest.mark.parametrize("weights", ["int4", "int8", "float8_e5m2"])
+def test_save_pretrained_and_back(folder, tmp_path, weights):
+    config = wb.WorkbenchConfig(weights=weights)
+    model = AutoModelForCausalLM.from_pretrained(folder, quantization_config=config)
+    model.save_pretrained(tmp_path / "two", max_shard_size="20KB")
+    assert len(list((tmp_path / "two").glob("*.safetensors"))) > 1
+    back = AutoModelForCausalLM.from_pretrained(tmp_path / "two")
+    assert torch.equal(logits(back), logits(model))
+    assert torch.equal(logits(load(tmp_path / "two").model), logits(model))
+    back.save_pretrained(tmp_path / "three", max_shard_size="20KB")
+    for path in (tmp_path / "two").glob("*.safetensors"):
+        assert path.read_bytes() == (tmp_path / "three" / path.name).read_bytes()
+
+
+def test_static_activations_wait_for_calibration(folder, tmp_path):
+    config = wb.WorkbenchConfig(weights="int8", activations="int8")
+    model = AutoModelForCausalLM.from_pretrained(folder, quantization_config=config)
+    assert not any(m.frozen for m in model.modules() if isinstance(m, QModule))
+    with pytest.raises(WorkbenchError, match="not frozen"):
+        model.save_pretrained(tmp_path / "out")
+    with torch.no_grad(), Calibration(model):
+        model(**BATCH)
+    freeze(model)
+    model.save_pretrained(tmp_path / "out")
+    back = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logits(back), logits(model))
+
+
+def test_another_dtype_may_be_asked_for(tiny_llama, tmp_path):
+    frozen(tiny_llama, "float8_e5m2")
+    save(tiny_llama, tmp_path)
+    back = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert back.dtype == torch.bfloat16
+    assert logits(back).dtype == torch.bfloat16
+    linear = back.model.layers[0].mlp.up_proj
+    assert linear.weight.dtype == torch.bfloat16
+    assert torch.equal(linear.weight_scale, tiny_llama.model.layers[0].mlp.up_proj.weight_scale)
+
+
+def test_dequantize_gives_a_float_model(tiny_llama, tmp_path):
+    model = frozen(tiny_llama, "float8_e5m2")
+    save(model, tmp_path)
+    back = AutoModelForCausalLM.from_pretrained(tmp_path)
+    back.dequantize()
+    assert not any(isinstance(m, QModule) for m in back.modules())
+    assert (logits(back) - logits(model)).abs().max() < 1e-5
+    back.save_pretrained(tmp_path / "float")
+    assert "quantization_config" not in json.loads((tmp_path / "float" / "config.json").read_text())
+
+
+def test_a_mixture_of_experts(tmp_path):
+    """Names that transformers rewrites when it loads floats stay as they are in ours."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=97,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=4,
+    )
+    model = MixtralForCausalLM(config).eval()
+    model.save_pretrained(tmp_path / "float")
+    how = wb.WorkbenchConfig(weights="int4")
+    made = AutoModelForCausalLM.from_pretrained(tmp_path / "float", quantization_config=how)
+    frozen(model, "int4")
+    assert torch.equal(logits(made), logits(model))
+    made.save_pretrained(tmp_path / "out")
+    back = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logits(back), logits(model))
+    save(model, tmp_path / "ours")
+    assert torch.equal(logits(load(tmp_path / "ours").model), logits(model))
+
+
+def test_the_class_that_was_saved_comes_back_with_its_head(tmp_path):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+        image_size=16,
+        patch_size=8,
+        num_labels=5,
+    )
+    model = ViTForImageClassification(config).eval()
+    quantize(model, "int8", TOKEN)
+    freeze(model)
+    save(model, tmp_path)
+    back = load(tmp_path).model
+    assert type(back) is ViTForImageClassification
+    pixels = torch.randn(2, 3, 16, 16)
+    assert torch.equal(back(pixels).logits, model(pixels).logits)
+
+
+def test_a_bare_encoder(tmp_path):
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=97,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+    )
+    model = BertModel(config).eval()
+    quantize(model, "float8_e5m2")
+    freeze(model)
+    save(model, tmp_path)
+    back = AutoModel.from_pretrained(tmp_path)
+    assert torch.equal(back(**BATCH).last_hidden_state, model(**BATCH).last_hidden_state)
+
+
+def test_trainer_trains_what_stayed_in_float(folder, tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    config = wb.WorkbenchConfig(weights="int4")
+    model = AutoModelForCausalLM.from_pretrained(folder, quantization_config=config)
+    before = {n: p.clone() for n, p in model.named_parameters()}
+    integers = {n: b.clone() for n, b in model.named_buffers() if n.endswith("_packed")}
+    rows = [{"input_ids": ids, "labels": ids} for ids in BATCH["input_ids"]]
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path / "runs"),
+        max_steps=3,
+        learning_rate=1e-2,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    trainer = Trainer(model, arguments, train_dataset=rows)
+    trainer.train()
+    assert all(not torch.equal(p, before[n]) for n, p in model.named_parameters())
+    assert all(torch.equal(b, integers[n]) for n, b in model.named_buffers() if n in integers)
+    trainer.save_model(str(tmp_path / "out"))
+    back = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logits(back), logits(model.eval()))
+
+
+def test_quantos_class(tiny_llama, folder, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    made = wb.QuantizedModelForCausalLM.quantize(model, weights=wb.qint4, exclude="lm_head")
+    made.save_pretrained(tmp_path / "out")
+    back = wb.QuantizedModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logits(back), logits(made))
+    assert back.config.vocab_size == 97
+    ids = BATCH["input_ids"][:1, :4]
+    assert back.generate(ids, max_new_tokens=2).shape == (1, 6)
+    with pytest.raises(WorkbenchError, match="no quantized"):
+        wb.QuantizedModelForCausalLM(tiny_llama)
+    with pytest.raises(WorkbenchError, match="never calibrated"):
+        wb.QuantizedModelForCausalLM.quantize(tiny_llama, "int8", "int8")
+
+
+def test_a_quantized_module_that_lacks_a_tensor_is_refused_before_loading(tiny_llama, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    save(frozen(tiny_llama, "float8_e5m2"), tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["model.layers.0.mlp.up_proj.weight_scale"]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WorkbenchError, match=r"lacks model\.layers\.0\.mlp\.up_proj\.weight_scale"):
+        AutoModelForCausalLM.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["model.layers.0.mlp.up_proj.weight", "model.norm.weight"])
+def test_a_shape_that_does_not_fit_is_named(tiny_llama, tmp_path, key):
+    from safetensors.torch import load_file, save_file
+
+    save(frozen(tiny_llama, "float8_e5m2"), tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors[key] = tensors[key][:7].clone()
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WorkbenchError, match=rf"{key} has shape \(7.*needs \((48|32)"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("first", ["workbench", "transformers"])
+def test_the_quantizer_is_known_whichever_is_imported_first(first):
+    second = {"workbench": "transformers", "transformers": "workbench"}[first]
+    code = f"""
+        import {first}
+        if "{first}" == "transformers": transformers.AutoModel
+        import {second}
+        import sys
+        assert "{first}" == "transformers" or "torch" not in sys.modules
+        from transformers import PreTrainedModel
+        from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
+        print(AUTO_QUANTIZER_MAPPING["workbench"].__name__)
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == ["WorkbenchQuantizer"]
+
+
+LOADER = """
+import json, sys
+from pathlib import Path
+import torch
+from transformers import AutoModelForCausalLM
+import workbench
+def status(key):  # ru_maxrss would do not: a child starts with its parent's
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024
+workbench.quantize, AutoModelForCausalLM.from_pretrained  # all imports
+before = status("VmRSS")
+if sys.argv[2] == "workbench":
+    model = workbench.load(sys.argv[1]).model
+elif sys.argv[2] == "transformers":
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+else:
+    how = workbench.WorkbenchConfig(weights="int8")
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], quantization_config=how)
+tensors = [*model.parameters(), *model.buffers()]
+touched = [t.flatten()[::512].clone() for t in tensors]  # or what is mapped would not count
+loaded = sum(t.nbytes for t in tensors)
+print(json.dumps({"peak": status("VmHWM") - before, "loaded": loaded}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
+def test_loading_makes_no_float_copy(tmp_path):
+    """300 million random parameters: 1.2 GB as float32, a quarter of that as integers."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=2048,
+        hidden_size=1536,
+        intermediate_size=6144,
+        num_hidden_layers=8,
+        num_attention_heads=12,
+    )
+    model = LlamaForCausalLM(config)
+    floats = sum(p.nbytes for p in model.parameters())
+    model.save_pretrained(tmp_path / "float")
+    quantize(model, "int8", QuantArgs(granularity="token", dynamic=True))
+    freeze(model)
+    save(model, tmp_path / "ours")
+    wb.QuantizedModelForCausalLM(model).save_pretrained(tmp_path / "theirs")
+    del model
+    bounds = {
+        ("ours", "workbench"): 0.5,
+        ("theirs", "transformers"): 0.5,
+        # The file of floats is mapped, and what was read of it counts until it is let go.
+        ("float", "on load"): 1.5,
+    }
+    for (folder, way), bound in bounds.items():
+        command = [sys.executable, "-c", LOADER, str(tmp_path / folder), way]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+        found = json.loads(ran.stdout.splitlines()[-1])
+        assert found["loaded"] < 0.3 * floats
+        assert found["loaded"] < found["peak"] < bound * floats, (way, floats, found)
