@@ -61,6 +61,7 @@ def rounded(x: Tensor, absmax: Tensor, static: bool) -> Tensor:
     return q.round().clamp(-128, 127) * step
 
 
+@torch.no_grad()
 def noise_of_rounding(model: nn.Module, names: set[str], scheme: str, batches: list[Inputs]):
     """The share of noise, power over power, that rounding adds to the output; and widths of inputs.
 

@@ -60,7 +60,11 @@ def leaves(draw: Any, kinds: tuple[str, ...]) -> Leaf:
     channels, out = groups * draw(size), groups * draw(size)
     kernel = draw(st.integers(1, 3))
     mode = draw(st.sampled_from(["zeros", "circular"]))
-    rank = 1 if kind == "conv1d" else 2
+    rank = 1 if kind.endswith("1d") else 2
+    if kind == "transpose1d":
+        return nn.ConvTranspose1d(channels, out, kernel, groups=groups), lambda n: torch.randn(
+            n, channels, 4
+        )
     conv = (nn.Conv1d, nn.Conv2d)[rank - 1]
     module = conv(channels, out, kernel, groups=groups, padding=1, padding_mode=mode)
     return module, lambda n: torch.randn(n, channels, *[4] * rank)
@@ -93,7 +97,7 @@ def activation_schemes(draw: Any) -> wb.QuantArgs | None:
 
 @st.composite
 def trees(draw: Any) -> tuple[Tree, Callable[[int], list[Tensor]]]:
-    kinds = ("linear", "conv1d", "conv2d", "embedding")
+    kinds = ("linear", "conv1d", "conv2d", "transpose1d", "embedding")
     chosen = draw(st.lists(leaves(kinds), min_size=1, max_size=3))
     depth = draw(st.lists(st.integers(0, 2), min_size=len(chosen), max_size=len(chosen)))
     dtype = draw(st.sampled_from(list(SLACK)))

@@ -119,7 +119,9 @@ def test_alpha_explorer_shows_only_points_that_hold(session) -> None:
     explorer = AlphaExplorer(session, alphas=[None, 0.5])
     job = explorer.measure().wait(60)
     assert job.state == "done", job.error
-    found = [(point.alpha, point.comparison.kl, point.perplexity) for point in job.result]
+    found = [
+        (point.alpha, point.comparison.kl, point.comparison.perplexity) for point in job.result
+    ]
     assert [tuple(point.values()) for point in explorer.points] == found
     assert explorer.quantity == "KL (nats a token)"
     session.update(session.recipe.with_alpha(0.9))

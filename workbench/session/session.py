@@ -31,25 +31,11 @@ SWEEP_SAMPLES = 24
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """Held-out damage measured at one alpha (None: not smoothed).
-
-    `damage` is the loss added over float in nats for language models, 1 - mean cosine for encoders.
-    """
+    """What was measured, on held-out data, at one alpha (None: not smoothed)."""
 
     alpha: float | None
-    damage: float
     comparison: Comparison
     key: str
-
-    @property
-    def perplexity(self) -> float | None:
-        """Perplexity of the quantized language model."""
-        return self.comparison.perplexity
-
-    @property
-    def loss(self) -> float | None:
-        """Loss of the quantized language model, nats per token."""
-        return self.comparison.loss
 
 
 class Session:
@@ -196,7 +182,7 @@ class Session:
         )
 
     def sweep(self, alphas: Iterable[float | None]) -> list[SweepPoint]:
-        """Measure held-out damage at each alpha (None: not smoothed); the working model stays."""
+        """Compare on held-out data at each alpha (None: not smoothed); the working model stays."""
         recipe, statistics = self._recipe, self.observe()
         loaded = self.load()
         recipes = [recipe.with_alpha(alpha) for alpha in alphas]
@@ -212,7 +198,7 @@ class Session:
                 comparison = compare(loaded.model, model, batches)
                 self.results[key] = comparison
             alpha = variant.smoothing.alpha if variant.smoothing else None
-            points.append(SweepPoint(alpha, _damage(comparison), comparison, key))
+            points.append(SweepPoint(alpha, comparison, key))
             self._keep_point(recipe, points[-1])
         return points
 
@@ -279,10 +265,3 @@ def _points_family(recipe: Recipe) -> tuple[Recipe, dict[str, float]]:
     """What the points of a sweep have in common: the recipe without its one alpha."""
     overrides = recipe.smoothing.overrides if recipe.smoothing else {}
     return recipe.with_alpha(None), overrides
-
-
-def _damage(comparison: Comparison) -> float:
-    if comparison.loss is not None and comparison.loss_reference is not None:
-        return comparison.loss - comparison.loss_reference
-    assert comparison.cosine_mean is not None
-    return 1 - comparison.cosine_mean

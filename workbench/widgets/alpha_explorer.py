@@ -95,13 +95,13 @@ class AlphaExplorer(View):
     def _show_points(self) -> None:
         points = sorted(self.session.points, key=lambda p: -1.0 if p.alpha is None else p.alpha)
         if points:
-            causal = points[0].perplexity is not None
+            causal = points[0].comparison.perplexity is not None
             self.quantity = "KL (nats a token)" if causal else "1 - cosine"
         self.points = [
             {
                 "alpha": point.alpha,
                 "divergence": finite(point.comparison.divergence),
-                "perplexity": finite(point.perplexity),
+                "perplexity": finite(point.comparison.perplexity),
             }
             for point in points
         ]

@@ -18,7 +18,8 @@ class WorkbenchConfig(QuantizationConfigMixin):
     With weights alone, or with activations that are `dynamic`, the model comes out frozen. Static
     activations, which is what a bare "int8" means, have to be calibrated first: the model comes
     out unfrozen, to be run in `workbench.Calibration` and then given to `workbench.freeze`.
-    `manifest`, in saved checkpoints, describes what was made (`workbench.models.manifest`).
+    `manifest`, in saved checkpoints, describes what was made (`workbench.models.manifest`);
+    `outlines`, never saved, are the tensors on the meta device where no file of ours has them.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class WorkbenchConfig(QuantizationConfigMixin):
         include: str | list[str] | None = None,
         exclude: str | list[str] | None = None,
         manifest: dict[str, Any] | None = None,
+        outlines: dict[str, Tensor] | None = None,
         **said: Any,
     ) -> None:
         said.pop("quant_method", None)
@@ -37,7 +39,7 @@ class WorkbenchConfig(QuantizationConfigMixin):
         self.include = include
         self.exclude = exclude
         self.manifest = manifest
-        self.outlines: dict[str, Tensor] | None = None  # of tensors that come from no file of ours
+        self.outlines = outlines
         self.said = said  # what else a checkpoint says, for other engines to read
 
     def to_dict(self) -> dict[str, Any]:

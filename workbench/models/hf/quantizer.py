@@ -67,6 +67,7 @@ class WorkbenchQuantizer(HfQuantizer):
             if outlines is None:
                 outlines = Checkpoint(tuple(map(Path, checkpoint_files or ()))).outlines()
             self.frozen.lay_out(model, outlines)
+            self.quantization_config.outlines = None
             return
         config = self.quantization_config
         quantize(

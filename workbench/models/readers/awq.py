@@ -13,7 +13,7 @@ PLACES = (0, 4, 1, 5, 2, 6, 3, 7)  # where in a word the outputs 0..7 are: 0 2 4
 
 
 class Awq:
-    """`w = (q - z) * scale`, both words along the outputs, eight nibbles in an order of their own."""
+    """`w = (q - z) * scale`, words along the outputs, eight nibbles in an order of their own."""
 
     @staticmethod
     def reads(folder: Path) -> bool:

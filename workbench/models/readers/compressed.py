@@ -14,7 +14,6 @@ from workbench.models.readers.foreign import Converted, modules_in
 from workbench.quant import QuantArgs
 
 METHODS = ("compressed-tensors", "compressed_tensors")
-NUMBERS = ("weight_scale", "weight_packed", "weight_shape", "weight_zero_point")
 CACHE = ("k_scale", "v_scale", "k_zero_point", "v_zero_point", "q_scale", "q_zero_point")
 
 
@@ -83,26 +82,17 @@ def _numbers(
 
 
 def _group_of(name: str, groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """The group that names the module, else the one that names its pattern, else its class."""
-
-    def rank(target: str) -> int | None:
-        if target.startswith("re:"):
-            return 1 if re.match(target[3:], name) else None
-        if target == name:
-            return 0
-        return 2 if "." not in target else None  # a class; only matrices have scales here
-
-    ranked = [
-        (best, index)
-        for index, group in enumerate(groups)
-        for best in (
-            min(filter(lambda r: r is not None, map(rank, group["targets"])), default=None),
-        )
-        if best is not None
-    ]
-    if not ranked:
-        raise WorkbenchError(f"{name} has scales, but no group in config.json names it")
-    return groups[min(ranked)[1]]
+    """The group that has the module's name among its targets, else its pattern, else its class."""
+    matches = (
+        lambda target: target == name,
+        lambda target: target.startswith("re:") and re.match(target[3:], name),
+        lambda target: target == "Linear",
+    )
+    for match in matches:
+        for group in groups:
+            if any(match(target) for target in group.get("targets", ())):
+                return group
+    raise WorkbenchError(f"{name} has scales, but no group in config.json names it")
 
 
 def _args(name: str, said: dict[str, Any] | None) -> QuantArgs | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workbench.models.checkpoint import Checkpoint
-from workbench.models.formats import Format
+from workbench.models.formats import METHOD, Format
 from workbench.models.manifest import Manifest, by_module, dtype_name
 from workbench.models.readers.base import (
     Opened,
@@ -58,7 +58,8 @@ class Converted:
         `group_of` [in] tells which group an input is in; where that is not by order, the weight
         comes as floats. `rest` are its other tensors, such as the bias.
         """
-        columns, groups = values.shape[1], scale.shape[1]
+        (rows, columns), groups = values.shape, scale.shape[1]
+        zeros = zeros[:rows]  # words are full, the last with zeros of no output
         size, half = columns // groups, 2 ** (bits - 1)
         order = torch.arange(columns) // size
         if group_of is not None and not torch.equal(group_of.long(), order):
@@ -89,15 +90,16 @@ class Converted:
         """Make the model that config.json in `folder` describes, floats as `dtype`."""
         from transformers import AutoTokenizer
 
-        from workbench.models.hf import WorkbenchConfig
-
         config = float_config(folder)
         if self.entries:
             for entry in self.entries.values():
                 entry["dtype"] = dtype_name(dtype)
             manifest = Manifest(dtype=dtype_name(dtype), quantization_map=self.entries)
-            config.quantization_config = WorkbenchConfig(manifest=manifest.model_dump())
-            config.quantization_config.outlines = {k: t.to("meta") for k, t in self.tensors.items()}
+            config.quantization_config = {
+                "quant_method": METHOD,
+                "manifest": manifest.model_dump(),
+                "outlines": {key: _outline(key, tensor) for key, tensor in self.tensors.items()},
+            }
         for key, tensor in self.tensors.items():
             owner, _, last = key.rpartition(".")
             if tensor.is_floating_point() and (owner not in self.entries or last == "bias"):
@@ -114,6 +116,10 @@ class Converted:
         refuse_misfits(folder.name, info, exact=False)
         tokenizer = AutoTokenizer.from_pretrained(folder) if has_tokenizer(folder) else None
         return Opened(model.eval(), tokenizer, kind, note)
+
+
+def _outline(key: str, tensor: Tensor) -> Tensor:
+    return tensor if key.endswith("weight_shape") else tensor.to("meta")
 
 
 def weight_shapes(folder: Path) -> dict[str, torch.Size]:

@@ -11,7 +11,7 @@ from workbench.models.readers.base import Opened, refuse_misfits
 
 
 class Gguf:
-    """Every block becomes floats: their layouts hold scales of scales, which no module of ours has."""
+    """Every block becomes floats: their scales have scales, which no module of ours holds."""
 
     @staticmethod
     def reads(folder: Path) -> bool:

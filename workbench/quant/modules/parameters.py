@@ -44,6 +44,18 @@ class QExperts(QParameters):
         super()._setup(*arguments)
 
 
+@register_qmodule("transformers.models.dbrx.modeling_dbrx.DbrxExpertGLU")
+class QDbrxExperts(QParameters):
+    """DBRX's experts, whose rows lie below each other in three matrices."""
+
+    weight_names = ("w1", "v1", "w2")
+
+
+@register_qmodule(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+class QConvTranspose(QParameters):
+    """A transposed convolution, whose rows are input channels; weight-only."""
+
+
 @register_qmodule(nn.MultiheadAttention)
 class QMultiheadAttention(QParameters):
     """torch's own attention; its output projection is a module of its own."""
