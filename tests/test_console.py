@@ -5,6 +5,7 @@ import pytest
 from workbench import console
 from workbench.compare import Speed, Timing
 from workbench.study import Study, Variant
+from workbench.train import TrainingCurve
 
 
 def variant(name: str, scheme: str, prefill: float, decode: float, **figures) -> Variant:
@@ -56,6 +57,15 @@ def test_what_got_slower_is_said(study) -> None:
     assert console.slower(study) == [
         "Slower than fp32: naive O3, decoding with 1 thread, 7.00 ms against 6.00.",
         "Slower than bf16: naive O3, prefill with 1 thread, 80.00 ms against 50.00.",
+    ]
+
+
+def test_how_training_went_is_said(study) -> None:
+    losses = tuple(20.0 - step for step in range(20))
+    curve = TrainingCurve(quantity="divergence", losses=losses, learning_rate=1e-4, seed=0)
+    trained = study.variants[2].model_copy(update={"training": curve})
+    assert console.trained(study.model_copy(update={"variants": [trained]})) == [
+        "Trained: naive O3, 20 steps, divergence 19.5000 to 1.5000 on the calibration text."
     ]
 
 

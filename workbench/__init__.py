@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     )
     from workbench.quant.coverage import coverage
     from workbench.quant.freeze import freeze
+    from workbench.quant.kv_cache import QuantizedKVCache
     from workbench.quant.quantize import dequantize, quantization_map, quantize
     from workbench.quant.requantize import requantize
     from workbench.recipe import Plan, Recipe
@@ -91,6 +92,7 @@ _HOMES = {
         "register_qmodule",
         "requantize",
     ),
+    "workbench.quant.kv_cache": ("QuantizedKVCache",),
     "workbench.recipe": ("Plan", "Recipe"),
     "workbench.session": ("Job", "Session"),
     "workbench.smooth": ("Smoothing", "smooth"),
@@ -115,6 +117,7 @@ __all__ = [
     "QModule",
     "QTensor",
     "QuantArgs",
+    "QuantizedKVCache",
     "QuantizedModelForCausalLM",
     "Recipe",
     "Session",

@@ -27,7 +27,7 @@ WIDE = 120  # columns where the output is no terminal, so that a log keeps its t
 
 LEGEND = (
     "O3, O1: int8 weights per output channel and int8 activations, O3 per tensor with a calibrated "
-    "scale, O1 per token as they come (SmoothQuant's names)."
+    "scale, O1 per token as they come (SmoothQuant's names). W and bits: weights only."
 )
 
 
@@ -86,7 +86,7 @@ def show_study(study: Study) -> None:
     for index, speed in enumerate(study.variants[0].speed):
         screen.print(_latency(study, index, speed.threads, speed.prompt_tokens))
     screen.print(_ops(study))
-    for sentence in slower(study):
+    for sentence in (*trained(study), *slower(study)):
         screen.print(sentence)
     folders = {str(Path(variant.checkpoint).parent) for variant in study.variants}
     names = ", ".join(Path(variant.checkpoint).name for variant in study.variants)
@@ -154,6 +154,21 @@ def _ops(study: Study) -> Table:
     for variant in study.variants:
         table.add_row(variant.name, variant.op, variant.op_reason)
     return table
+
+
+def trained(study: Study) -> list[str]:
+    """Say of every variant that was trained how its loss went, over the first and last tenth."""
+    sentences = []
+    for variant in study.variants:
+        if variant.training is not None:
+            losses = variant.training.losses
+            tenth = max(1, len(losses) // 10)
+            first, last = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
+            sentences.append(
+                f"Trained: {variant.name}, {len(losses)} steps, {variant.training.quantity} "
+                f"{first:.4f} to {last:.4f} on the calibration text."
+            )
+    return sentences
 
 
 def slower(study: Study) -> list[str]:

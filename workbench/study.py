@@ -27,6 +27,7 @@ from workbench.models import LoadedModel, save
 from workbench.recipe import Recipe, Scheme
 from workbench.session import Session
 from workbench.session.build import evaluation_batches
+from workbench.train import TrainingCurve
 
 SCHEMES: tuple[Scheme, ...] = ("o3", "o1")  # unless the recipe quantizes weights only
 RUNS = 7  # timings of each kind, for each variant and number of threads
@@ -57,6 +58,7 @@ class Variant(BaseModel):
     op: str
     op_reason: str
     checkpoint: str
+    training: TrainingCurve | None = None
 
 
 class Study(BaseModel):
@@ -83,6 +85,7 @@ class _Draft(BaseModel):
     model: nn.Module
     comparison: Comparison
     checkpoint: Path
+    training: TrainingCurve | None = None
 
 
 def resolve(path: Path | None, model: str | None = None, alpha: float | None = None) -> Recipe:
@@ -193,6 +196,7 @@ def _quantized(session: Session, recipe: Recipe, out: Path) -> Iterator[_Draft]:
                 smoothed=smoothed,
                 model=session.model,
                 comparison=session.comparison,
+                training=session.curve,
                 checkpoint=session.save(out / f"{how}-{label.lower()}"),
             )
 
@@ -238,6 +242,7 @@ def _finish(draft: _Draft, parsed: float | None, speed: list[Speed]) -> Variant:
         op=op,
         op_reason=reason,
         checkpoint=str(draft.checkpoint),
+        training=draft.training,
     )
 
 

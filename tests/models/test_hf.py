@@ -293,6 +293,29 @@ def test_the_quantizer_is_known_whichever_is_imported_first(first):
     assert ran.stdout.split() == ["WorkbenchQuantizer"]
 
 
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_without_compressed_tensors_what_we_wrote_in_its_format_is_ours(
+    tiny_llama, tmp_path, monkeypatch, weights
+):
+    from transformers.quantizers import auto
+
+    from workbench.models import hf
+
+    monkeypatch.setattr(hf, "is_compressed_tensors_available", lambda: False)
+    mapping = auto.AUTO_QUANTIZATION_CONFIG_MAPPING
+    monkeypatch.setitem(mapping, "compressed-tensors", mapping["compressed-tensors"])
+    hf.register()
+    model = frozen(tiny_llama, weights, TOKEN if weights == "int8" else None)
+    save(model, tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
+    assert said["quant_method"] == "compressed-tensors"
+    back = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(logits(back), logits(model))
+    assert len(quantized_names(back)) == 14
+    del said["manifest"]  # somebody else's
+    assert type(mapping["compressed-tensors"].from_dict(said)).__name__ == "CompressedTensorsConfig"
+
+
 LOADER = """
 import json, sys
 from pathlib import Path

@@ -6,7 +6,6 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 import workbench as wb
 from workbench.errors import WorkbenchError
-from workbench.quant.kv_cache import QuantizedKVCache
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,7 @@ def rounded(x: torch.Tensor, dim: int, bits: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
 def test_old_blocks_are_rounded_once_and_the_tail_is_exact(bits) -> None:
-    cache = QuantizedKVCache(config(), f"int{bits}", block=32)
+    cache = wb.QuantizedKVCache(config(), f"int{bits}", block=32)
     keys, values = states(70, seed=1)
     cache.update(keys[:, :, :41], values[:, :, :41], 0)
     for t in range(41, 70):  # one by one: the first block must not be rounded again
@@ -54,7 +53,7 @@ def test_old_blocks_are_rounded_once_and_the_tail_is_exact(bits) -> None:
 def test_memory_is_what_the_bits_say() -> None:
     keys, values = states(256, seed=2)
     for bits in (2, 4, 8):
-        cache = QuantizedKVCache(config(), f"int{bits}", block=64)
+        cache = wb.QuantizedKVCache(config(), f"int{bits}", block=64)
         cache.update(keys, values, 0)
         numbers = keys.numel() // 64 + values.numel() // 16  # groups, each a scale and a point
         assert cache.nbytes == 2 * keys.numel() * bits // 8 + numbers * 5
@@ -67,7 +66,7 @@ def test_generation_with_eight_bits_follows_the_float_cache(pylm) -> None:
     expected = pylm.model.generate(prompt, **mask, **arguments)
     agreed = {}
     for bits in (8, 2):
-        cache = QuantizedKVCache(pylm.model.config, f"int{bits}")
+        cache = wb.QuantizedKVCache(pylm.model.config, f"int{bits}")
         found = pylm.model.generate(prompt, past_key_values=cache, **mask, **arguments)
         length = min(found.shape[1], expected.shape[1])
         agreed[bits] = (found[:, 128:length] == expected[:, 128:length]).float().mean().item()
@@ -80,12 +79,12 @@ def test_beam_search_reorders_what_is_rounded(pylm) -> None:
     arguments = {"max_new_tokens": 12, "num_beams": 3, "do_sample": False, "pad_token_id": 0}
     arguments["attention_mask"] = torch.ones_like(prompt)
     expected = pylm.model.generate(prompt, **arguments)
-    cache = QuantizedKVCache(pylm.model.config)
+    cache = wb.QuantizedKVCache(pylm.model.config)
     assert torch.equal(pylm.model.generate(prompt, past_key_values=cache, **arguments), expected)
 
 
 def test_cropping_and_choosing_sequences_keep_the_rest() -> None:
-    cache = QuantizedKVCache(config(), "int8")
+    cache = wb.QuantizedKVCache(config(), "int8")
     keys, values = states(80, seed=3)
     cache.update(keys, values, 0)
     cache.batch_select_indices(torch.tensor([1]))
@@ -104,22 +103,22 @@ def test_sliding_layers_stay_in_float() -> None:
     from transformers import MistralConfig
 
     sliding = MistralConfig(num_hidden_layers=2, sliding_window=8)
-    cache = QuantizedKVCache(sliding)
+    cache = wb.QuantizedKVCache(sliding)
     assert [type(a) for a in cache.layers] == [type(b) for b in DynamicCache(config=sliding).layers]
 
 
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(WorkbenchError, match="allowed: int2, int3, int4, int6, int8"):
-        QuantizedKVCache(config(), "float8")
+        wb.QuantizedKVCache(config(), "float8")
     with pytest.raises(WorkbenchError, match="multiples"):
-        QuantizedKVCache(config(), block=20)
+        wb.QuantizedKVCache(config(), block=20)
 
 
 def test_a_model_answers_alike_with_and_without_it() -> None:
     torch.manual_seed(0)
     model = LlamaForCausalLM(config()).eval()
     ids = torch.randint(0, 50, (1, 40))
-    cache = QuantizedKVCache(model.config)
+    cache = wb.QuantizedKVCache(model.config)
     model(ids[:, :39], past_key_values=cache)
     found = model(ids[:, 39:], past_key_values=cache).logits
     torch.testing.assert_close(found[:, -1], model(ids).logits[:, -1], atol=0.02, rtol=0)

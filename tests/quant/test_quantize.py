@@ -324,3 +324,11 @@ def test_training_goes_straight_through():
     torch.testing.assert_close(model[0].bias.grad, torch.full((3,), 4.0))
     assert model[0].weight.grad.abs().sum() > 0
     assert x.grad.abs().sum() > 0
+
+
+def test_debugging_a_calibration_logs_each_range_by_name(caplog):
+    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    quantize(model, qint8, qint8)
+    with caplog.at_level("INFO"), torch.no_grad(), Calibration(model, debug=True, streamline=False):
+        model(torch.tensor([[-3.0, 0.5]]))
+    assert caplog.messages == ["0: -3 to 0.5"]

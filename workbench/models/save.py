@@ -131,9 +131,8 @@ def _write_config(model: nn.Module, manifest: Manifest, folder: Path) -> None:
     values = config.to_dict() | {"architectures": [type(model).__name__], "dtype": manifest.dtype}
     values.pop("quantization_config", None)
     if manifest.quantization_map:
-        values["quantization_config"] = said = described(model)
-        if said["quant_method"] == "workbench":  # then no other file tells transformers
-            said["manifest"] = manifest.model_dump()
+        # transformers reads no other file; other engines pass over the manifest
+        values["quantization_config"] = described(model) | {"manifest": manifest.model_dump()}
     _write(folder / "config.json", values)
     generation: Any = getattr(model, "generation_config", None)
     if generation is not None:

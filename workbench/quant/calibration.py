@@ -1,5 +1,6 @@
 """The context in which quantized modules watch their inputs."""
 
+import logging
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Self
@@ -8,7 +9,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from workbench.errors import WorkbenchError
+from workbench.quant.observers import Observer
 
+logger = logging.getLogger(__name__)
 _active: ContextVar["Calibration | None"] = ContextVar("workbench_calibration", default=None)
 
 
@@ -19,22 +22,43 @@ class Calibration:
     given, so that a chat and a calibration can share a process. Given the model, it also leaves out
     the positions that `attention_mask` marks as padding, whose values mean nothing and may be
     large. `momentum` (0..1) weighs the past in the "momentum" observer; the "max" observer has no
-    use for it.
+    use for it. `debug` logs the range of every activation as it comes, at level INFO.
+    `streamline` is taken for scripts written for quanto, where it drops requantization between
+    modules: here inputs are quantized where they are read, once, and there is none to drop.
     """
 
-    def __init__(self, model: nn.Module | None = None, *, momentum: float = 0.9) -> None:
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        *,
+        momentum: float = 0.9,
+        streamline: bool = True,
+        debug: bool = False,
+    ) -> None:
+        del streamline
         if not 0 <= momentum < 1:
             raise WorkbenchError(f"momentum {momentum} is outside 0 <= momentum < 1")
         self.momentum = momentum
+        self.debug = debug
         self.model = model
         self._mask: Tensor | None = None
         self._handles: list[RemovableHandle] = []
-        self._modules = None if model is None else {id(module) for module in model.modules()}
+        named = [] if model is None else list(model.named_modules())
+        self._names = {id(module): name for name, module in named}
         self._tokens: list[Token[Calibration | None]] = []
 
     def covers(self, module: nn.Module) -> bool:
         """Whether `module` is to be watched."""
-        return self._modules is None or id(module) in self._modules
+        return self.model is None or id(module) in self._names
+
+    def watch(self, module: nn.Module, observer: Observer, x: Tensor) -> None:
+        """Let the `observer` of `module` take in the activation `x` [..., K]."""
+        values = self.values(x)
+        if self.debug and values.numel():
+            name = self._names.get(id(module), type(module).__name__)
+            low, high = values.aminmax()
+            logger.info("%s: %.4g to %.4g", name, low.item(), high.item())
+        observer.update(values, self.momentum)
 
     def values(self, x: Tensor) -> Tensor:
         """What `x` [..., K] holds outside padding."""

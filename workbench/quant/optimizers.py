@@ -62,20 +62,20 @@ class MaxOptimizer(Optimizer):
 class MseOptimizer(Optimizer):
     """The range with the least squared error of `steps` shares, down to `least`, then refined.
 
-    The error is that of a product with inputs of variance 1 and squared mean `mean`,
-    `sum(e^2) + mean * sum(e)^2`: behind a relu, errors of one sign add up. The widest range has one
-    step of the grid more than the values span, for a rounded zero point cuts off up to half a step.
-    To the best one the scale is fitted by least squares, given the integers.
+    The error is `mean(e^2) + bias * mean(e)^2`, as errors of one sign add up in a product with
+    inputs of one sign, behind a relu, say. The widest range has one step of the grid more than the
+    values span, for a rounded zero point cuts off up to half a step. To the best one the scale is
+    fitted by least squares, given the integers.
     """
 
     steps: int = 24
     least: float = 0.4
-    mean: float = 0.02
+    bias: float = 2.0
 
     def search(self, blocks: Tensor, kind: qtype, affine: bool) -> tuple[Tensor, Tensor | None]:
         low, high = blocks.aminmax(dim=1, keepdim=True)
         middle = (low + high) / 2 if affine else torch.zeros_like(low)
-        best = _Best(blocks, kind, self.mean)
+        best = _Best(blocks, kind, self.bias)
         for share in torch.linspace(1 + 1 / (kind.qmax - kind.qmin), self.least, self.steps):
             near, far = (middle.lerp(end, share.to(end)) for end in (low, high))
             best.consider(*_numbers(near, far, kind, affine))
@@ -89,8 +89,8 @@ class MseOptimizer(Optimizer):
 class _Best:
     """The numbers with the least error of those considered, for each block on its own."""
 
-    def __init__(self, blocks: Tensor, kind: qtype, mean: float) -> None:
-        self.blocks, self.kind, self.mean = blocks, kind, mean
+    def __init__(self, blocks: Tensor, kind: qtype, bias: float) -> None:
+        self.blocks, self.kind, self.bias = blocks, kind, bias
         self.loss = blocks.new_full((blocks.shape[0], 1), torch.inf)
         self.scale = torch.ones_like(self.loss)
         self.point: Tensor | None = None
@@ -98,8 +98,8 @@ class _Best:
     def consider(self, scale: Tensor, point: Tensor | None) -> None:
         values = to_grid(self.blocks, scale, point, self.kind)
         error = from_grid(values, scale, point).sub_(self.blocks)
-        total = error.sum(1, keepdim=True).square_().mul_(self.mean)
-        loss = total.add_(error.square_().sum(1, keepdim=True))
+        common = error.mean(1, keepdim=True).square_().mul_(self.bias)
+        loss = common.add_(error.square_().mean(1, keepdim=True))
         better = loss < self.loss
         self.loss = torch.where(better, loss, self.loss)
         self.scale = torch.where(better, scale, self.scale)

@@ -1,8 +1,10 @@
 """What makes `from_pretrained` and `save_pretrained` of transformers know our checkpoints."""
 
+from transformers.utils.import_utils import is_compressed_tensors_available
+
 from workbench.models.formats import METHOD
 from workbench.models.hf.causal import QuantizedModelForCausalLM
-from workbench.models.hf.config import WorkbenchConfig
+from workbench.models.hf.config import ClaimedConfig, WorkbenchConfig
 from workbench.models.hf.quantizer import WorkbenchQuantizer, attach
 
 __all__ = ["METHOD", "QuantizedModelForCausalLM", "WorkbenchConfig", "attach", "register"]
@@ -14,3 +16,5 @@ def register() -> None:
 
     auto.AUTO_QUANTIZATION_CONFIG_MAPPING[METHOD] = WorkbenchConfig
     auto.AUTO_QUANTIZER_MAPPING[METHOD] = WorkbenchQuantizer
+    if not is_compressed_tensors_available():
+        auto.AUTO_QUANTIZATION_CONFIG_MAPPING["compressed-tensors"] = ClaimedConfig

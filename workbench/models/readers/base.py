@@ -87,9 +87,7 @@ def from_transformers(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are told below
         )
-        tokenizer = None
-        if not exact or has_tokenizer(Path(where)):
-            tokenizer = AutoTokenizer.from_pretrained(where)
+        tokenizer = AutoTokenizer.from_pretrained(where) if has_tokenizer(Path(where)) else None
     except WorkbenchError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
@@ -99,8 +97,9 @@ def from_transformers(
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a tokenizer lies beside the model."""
-    return (folder / "tokenizer_config.json").is_file()
+    """Whether a tokenizer, of any kind, lies beside the model."""
+    patterns = ("tokenizer*", "vocab.*", "spiece.model", "sentencepiece*")
+    return any(path.is_file() for pattern in patterns for path in folder.glob(pattern))
 
 
 def refuse_misfits(name: str, info: dict[str, Any], exact: bool) -> None:

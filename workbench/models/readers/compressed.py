@@ -100,7 +100,7 @@ def _args(name: str, said: dict[str, Any] | None) -> QuantArgs | None:
         return None
     bits, kind = said.get("num_bits"), said.get("type", "int")
     dtype = "float8_e4m3fn" if (kind, bits) == ("float", 8) else f"{kind}{bits}"
-    strategy = said.get("strategy") or "tensor"
+    strategy: Any = said.get("strategy") or "tensor"
     try:
         return QuantArgs(
             dtype=dtype,

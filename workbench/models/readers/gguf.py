@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ class Gguf:
 
         file = next(folder.glob("*.gguf")).name
         try:
-            model, info = AutoModelForCausalLM.from_pretrained(
+            found: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 gguf_file=file,
                 quantization_config=GgufConfig(dequantize=True),
@@ -36,6 +37,7 @@ class Gguf:
             )
         except (OSError, ValueError, RuntimeError, KeyError, NotImplementedError) as error:
             raise WorkbenchError(explained(f"{folder.name}/{file}", error)) from error
+        model, info = found
         refuse_misfits(file, info, exact=False)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)

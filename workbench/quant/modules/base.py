@@ -194,7 +194,7 @@ class QModule(nn.Module):
             return self.fake_quantize_activation(x)
         self.called = True
         if self.observer is not None and self.static:
-            self.observer.update(calibration.values(x), calibration.momentum)
+            calibration.watch(self, self.observer, x)
         return x
 
     def activation_numbers(self, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
