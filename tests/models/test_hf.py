@@ -106,6 +106,19 @@ def test_save_pretrained_and_back(folder, tmp_path, weights):
         assert path.read_bytes() == (tmp_path / "three" / path.name).read_bytes()
 
 
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_what_was_frozen_here_saves_itself_too(tiny_llama, tmp_path, weights):
+    model = frozen(tiny_llama, weights, "int8")
+    model.save_pretrained(tmp_path / "out")
+    back = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logits(back), logits(model))
+    wb.dequantize(model)
+    model.save_pretrained(tmp_path / "float")
+    assert "quantization_config" not in json.loads((tmp_path / "float" / "config.json").read_text())
+    back = AutoModelForCausalLM.from_pretrained(tmp_path / "float")
+    assert torch.equal(logits(back), logits(model))
+
+
 def test_static_activations_wait_for_calibration(folder, tmp_path):
     config = wb.WorkbenchConfig(weights="int8", activations="int8")
     model = AutoModelForCausalLM.from_pretrained(folder, quantization_config=config)
@@ -314,6 +327,86 @@ def test_without_compressed_tensors_what_we_wrote_in_its_format_is_ours(
     assert len(quantized_names(back)) == 14
     del said["manifest"]  # somebody else's
     assert type(mapping["compressed-tensors"].from_dict(said)).__name__ == "CompressedTensorsConfig"
+
+
+IDS = BATCH["input_ids"]
+SMALL = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
+VISION = {k: v for k, v in SMALL.items() if k != "vocab_size"} | {"image_size": 16, "patch_size": 8}
+SPEECH = {
+    "conv_dim": (16, 16),
+    "conv_stride": (5, 2),
+    "conv_kernel": (10, 3),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
+# What is particular: the weights, first values and ties of each.
+ARCHITECTURES = {
+    "GPT2LMHeadModel": (  # Conv1D
+        {"vocab_size": 97, "n_embd": 32, "n_layer": 1, "n_head": 4},
+        {"input_ids": IDS},
+    ),
+    "BertForMaskedLM": (SMALL, {"input_ids": IDS}),  # a tied bias
+    "T5ForConditionalGeneration": (  # attention gives first values to its projections
+        {"vocab_size": 97, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 1, "num_heads": 4},
+        {"input_ids": IDS, "decoder_input_ids": IDS},
+    ),
+    "CLIPModel": (  # a parameter without dimensions
+        {
+            "text_config": SMALL | {"max_position_embeddings": 32, "eos_token_id": 96},
+            "vision_config": VISION,
+            "projection_dim": 16,
+        },
+        {"input_ids": IDS, "pixel_values": torch.ones(2, 3, 16, 16)},
+    ),
+    "ResNetForImageClassification": (  # buffers of batch norms
+        {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]},
+        {"pixel_values": torch.ones(2, 3, 32, 32)},
+    ),
+    "Wav2Vec2Model": (SMALL | SPEECH, {"input_values": torch.ones(2, 400)}),  # weight norm
+    "Gemma3ForCausalLM": (  # a scaled embedding, tied
+        SMALL | {"num_key_value_heads": 2, "head_dim": 8},
+        {"input_ids": IDS},
+    ),
+    "MambaForCausalLM": (  # a weight that is read, not called
+        {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 1, "state_size": 8},
+        {"input_ids": IDS},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("how", [{"weights": "int4"}, {"weights": "int8", "include": ["*"]}])
+def test_architectures(tmp_path, name, how):
+    """On load as after it, and back from both ways of saving."""
+    import transformers
+
+    values, inputs = ARCHITECTURES[name]
+    kind = getattr(transformers, name)
+    torch.manual_seed(0)
+    kind(kind.config_class(**values)).save_pretrained(tmp_path / "float")
+
+    def outputs(model):
+        with torch.no_grad():
+            return next(t for t in model(**inputs).to_tuple() if isinstance(t, torch.Tensor))
+
+    model = kind.from_pretrained(tmp_path / "float")
+    quantize(model, **how)
+    freeze(model)
+    wanted = outputs(model)
+    save(model, tmp_path / "ours")
+    assert torch.equal(outputs(load(tmp_path / "ours").model), wanted)
+    config = wb.WorkbenchConfig(**how)
+    loaded = kind.from_pretrained(tmp_path / "float", quantization_config=config)
+    assert torch.equal(outputs(loaded), wanted)
+    loaded.save_pretrained(tmp_path / "theirs")
+    assert torch.equal(outputs(kind.from_pretrained(tmp_path / "theirs")), wanted)
 
 
 LOADER = """

@@ -98,9 +98,9 @@ class Manifest(BaseModel):
                 ) from error
         return made
 
-    def restored(self, key: str, tensor: Tensor) -> Tensor:
-        """The tensor `key` with its dtype in memory, which may be wider than the one on disk."""
-        return tensor.to(torch_dtype(self.dtypes[key])) if key in self.dtypes else tensor
+    def dtype_of(self, key: str, stored: torch.dtype) -> torch.dtype:
+        """The dtype in memory of the tensor `key`, which may be wider than the one on disk."""
+        return torch_dtype(self.dtypes[key]) if key in self.dtypes else stored
 
     def decoded(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """All tensors as they are in memory, from those on disk."""
@@ -109,7 +109,7 @@ class Manifest(BaseModel):
             entry = self.quantization_map.get(owner)
             for last, tensor in (own if entry is None else decoded(entry, own)).items():
                 key = f"{owner}.{last}" if owner else last
-                made[key] = self.restored(key, tensor)
+                made[key] = tensor.to(self.dtype_of(key, tensor.dtype))
         return made
 
 

@@ -1,5 +1,6 @@
 """Make quantization final: integers replace the float weights."""
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 from torch import nn
@@ -10,6 +11,8 @@ from workbench.quant.modules import QModule
 from workbench.quant.quantize import quantized_modules
 
 Uncalibrated = Literal["error", "dynamic", "float"]
+
+when_frozen: list[Callable[[nn.Module], None]] = []  # who else is told, as transformers' saving is
 
 
 def freeze(model: nn.Module, uncalibrated: Uncalibrated = "error") -> list[str]:
@@ -40,6 +43,8 @@ def freeze(model: nn.Module, uncalibrated: Uncalibrated = "error") -> list[str]:
         module.activations = dynamic if uncalibrated == "dynamic" else None
     for module in track(quantized.values(), "freezing"):
         _freeze(module, quantized)
+    for told in when_frozen:
+        told(model)
     return list(quantized)
 
 

@@ -76,7 +76,8 @@ class MseOptimizer(Optimizer):
         low, high = blocks.aminmax(dim=1, keepdim=True)
         middle = (low + high) / 2 if affine else torch.zeros_like(low)
         best = _Best(blocks, kind, self.bias)
-        for share in torch.linspace(1 + 1 / (kind.qmax - kind.qmin), self.least, self.steps):
+        widest = 1 + 1 / (kind.qmax - kind.qmin)
+        for share in (torch.ones(()), *torch.linspace(widest, self.least, self.steps)):
             near, far = (middle.lerp(end, share.to(end)) for end in (low, high))
             best.consider(*_numbers(near, far, kind, affine))
         values = to_grid(blocks, best.scale, best.point, kind)

@@ -24,7 +24,7 @@ def requantize(model: nn.Module, state_dict: Mapping[str, Tensor], quantization_
     that is missing, left over, or of another shape or type, before `model` is changed.
     """
     twins = frozen_twins(model, quantization_map)
-    ties = tied_names(model, quantization_map)
+    ties = tied_names(model, twins)
     complete = completed(state_dict, ties)
     check(wanted_tensors(model, twins), complete)
     for name, twin in twins.items():
@@ -139,15 +139,16 @@ def check(wanted: Mapping[str, tuple[Tensor, bool]], found: Mapping[str, Tensor]
         raise WorkbenchError(f"the checkpoint holds {extra}, which the model has no place for")
 
 
-def tied_names(model: nn.Module, quantization_map: Map) -> list[list[str]]:
+def tied_names(model: nn.Module, twins: Mapping[str, QModule]) -> list[list[str]]:
     """Names of parameters that are one and the same, as a language model's head and embedding.
 
-    Where one of them is quantized and the other is not, or otherwise, they are the same no more.
+    Where `twins` quantize one of them and not the other, or otherwise, they are the same no more.
     """
     names: dict[Any, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        entry = quantization_map.get(name.rpartition(".")[0])
-        args = None if entry is None else str(entry.get("weights"))
+        owner, _, last = name.rpartition(".")
+        quantized = owner in twins and last in twins[owner].weight_names
+        args = twins[owner].weights if quantized else None
         names.setdefault((id(parameter), args), []).append(name)
     return [group for group in names.values() if len(group) > 1]
 

@@ -6,6 +6,7 @@ from workbench.models.formats import METHOD
 from workbench.models.hf.causal import QuantizedModelForCausalLM
 from workbench.models.hf.config import ClaimedConfig, WorkbenchConfig
 from workbench.models.hf.quantizer import WorkbenchQuantizer, attach
+from workbench.quant.freeze import when_frozen
 
 __all__ = ["METHOD", "QuantizedModelForCausalLM", "WorkbenchConfig", "attach", "register"]
 
@@ -16,5 +17,7 @@ def register() -> None:
 
     auto.AUTO_QUANTIZATION_CONFIG_MAPPING[METHOD] = WorkbenchConfig
     auto.AUTO_QUANTIZER_MAPPING[METHOD] = WorkbenchQuantizer
+    if attach not in when_frozen:
+        when_frozen.append(attach)
     if not is_compressed_tensors_available():
         auto.AUTO_QUANTIZATION_CONFIG_MAPPING["compressed-tensors"] = ClaimedConfig

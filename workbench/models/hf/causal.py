@@ -44,7 +44,6 @@ class QuantizedModelForCausalLM:
         """
         quantize(model, weights, activations, optimizer, include, exclude)
         freeze(model, uncalibrated)
-        attach(model)
         return cls(model)
 
     @classmethod

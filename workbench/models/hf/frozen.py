@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workbench.models.hf.shield import shield, unshield
 from workbench.models.manifest import Manifest, by_module, decoded, torch_dtype
 from workbench.quant import QModule
 from workbench.quant.quantize import replace_module
@@ -40,7 +41,7 @@ class FrozenLoader:
         """
         entries = self.manifest.quantization_map
         self.twins = frozen_twins(model, entries)
-        self.ties = tied_names(model, entries)
+        self.ties = tied_names(model, self.twins)
         found = completed(self.manifest.decoded(outlines), self.ties)
         here = by_module(outlines)
         for name, twin in self.twins.items():
@@ -59,10 +60,10 @@ class FrozenLoader:
             self.on_disk[name] = [key for key in here.get(name, {}) if key not in own]
             for key in self.on_disk[name]:
                 twin.register_buffer(key, here[name][key].to("meta"))
-            twin._is_hf_initialized = True  # type: ignore[assignment]
+            shield(twin, self.shapes[name])
         ties = getattr(model, "all_tied_weights_keys", {})
         for pair in list(ties.items()):
-            if any(name.rpartition(".")[0] in self.twins for name in pair):
+            if any(self._is_quantized(name) for name in pair):
                 del ties[pair[0]]
 
     def settle(self, model: Any) -> None:
@@ -74,6 +75,7 @@ class FrozenLoader:
 
         for name, twin in self.twins.items():
             twin.shapes = self.shapes[name]
+            unshield(twin, twin.shapes)
             stored = {key: twin._buffers.pop(key) for key in self.on_disk[name]}
             numbers = decoded(self.manifest.quantization_map[name], stored)  # type: ignore[arg-type]
             if numbers:
@@ -90,8 +92,13 @@ class FrozenLoader:
             if owner in self.twins and last in self.twins[owner].quantized_buffers():
                 continue
             if tensor.is_floating_point():
-                own = self.manifest.restored(key, tensor.data[..., :0]).dtype
+                own = self.manifest.dtype_of(key, tensor.dtype)
                 tensor.data = tensor.data.to(dtype(own))
+
+    def _is_quantized(self, name: str) -> bool:
+        """Whether the parameter `name` of the float model is one that integers replace."""
+        owner, _, last = name.rpartition(".")
+        return owner in self.twins and last in self.twins[owner].weight_names
 
     def _share(self) -> None:
         """Give tied weights the integers of the one that was stored."""

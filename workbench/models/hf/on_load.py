@@ -4,10 +4,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from transformers.core_model_loading import ConversionOps
 
-from workbench.quant import QModule, freeze
-from workbench.quant.quantize import check_finite, quantized_modules
+from workbench.models.hf.config import WorkbenchConfig
+from workbench.models.hf.shield import shield, unshield
+from workbench.quant import QModule, freeze, quantize
+from workbench.quant.quantize import check_finite, quantized_modules, select_modules
 
 
 def is_quantized_on_load(model: Any, name: str) -> bool:
@@ -44,16 +47,32 @@ class QuantizeOnLoad(ConversionOps):
             check_finite(owner, module)
             module.like = value.new_empty(0)
             module._freeze_weight(name)
-            module._is_hf_initialized = True
+            shield(module, {name: value.shape})
             missing_keys.discard(key)
         return {}
 
 
-def finish(model: nn.Module) -> None:
+def begin(model: nn.Module, config: WorkbenchConfig) -> list[str]:
+    """Put quantized modules in place, still without weights; return the names of those that wait.
+
+    A weight that is computed from others (weight norm) can be quantized only once they are there.
+    """
+    chosen = select_modules(model, config.include, config.exclude)
+    waiting = [name for name, module in chosen.items() if is_parametrized(module)]
+    ready = [name for name in chosen if name not in waiting]
+    if ready:
+        quantize(model, config.weights, config.activations, include=ready)
+    return waiting
+
+
+def finish(model: nn.Module, config: WorkbenchConfig, waiting: list[str]) -> None:
     """Freeze what came, and the rest where no calibration is needed."""
+    if waiting:
+        quantize(model, config.weights, config.activations, include=waiting)
     modules = dict(quantized_modules(model))
     for module in modules.values():
         weights = module.weight_names if module.weights is not None else ()
+        unshield(module, module.shapes)
         if weights and not any(name in module._parameters for name in weights):
             module.become_frozen()
     if all(module.calibrated for module in modules.values()):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers.quantizers.base import HfQuantizer
 
 from workbench.errors import WorkbenchError
@@ -12,10 +12,10 @@ from workbench.models.checkpoint import Checkpoint
 from workbench.models.formats import METHOD
 from workbench.models.hf.config import WorkbenchConfig
 from workbench.models.hf.frozen import FrozenLoader
-from workbench.models.hf.on_load import QuantizeOnLoad, finish, is_quantized_on_load
+from workbench.models.hf.on_load import QuantizeOnLoad, begin, finish, is_quantized_on_load
 from workbench.models.manifest import Manifest
 from workbench.models.save import described, stored
-from workbench.quant import dequantize, quantize
+from workbench.quant import QModule, dequantize
 
 
 class WorkbenchQuantizer(HfQuantizer):
@@ -27,6 +27,7 @@ class WorkbenchQuantizer(HfQuantizer):
     def __init__(self, quantization_config: WorkbenchConfig, **kwargs: Any) -> None:
         super().__init__(quantization_config, **kwargs)
         self.frozen: FrozenLoader | None = None
+        self.waiting: list[str] = []
         if self.pre_quantized:
             if quantization_config.manifest is None:
                 raise WorkbenchError(
@@ -69,18 +70,11 @@ class WorkbenchQuantizer(HfQuantizer):
             self.frozen.lay_out(model, outlines)
             self.quantization_config.outlines = None
             return
-        config = self.quantization_config
-        quantize(
-            model,
-            config.weights,
-            config.activations,
-            include=config.include,
-            exclude=config.exclude,
-        )
+        self.waiting = begin(model, self.quantization_config)
 
     def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
         if self.frozen is None:
-            finish(model)
+            finish(model, self.quantization_config, self.waiting)
         else:
             self.frozen.settle(model)
         return model
@@ -90,8 +84,11 @@ class WorkbenchQuantizer(HfQuantizer):
     def is_serializable(self) -> bool:
         return True
 
-    def get_state_dict_and_metadata(self, model: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
+    def get_state_dict_and_metadata(self, model: Any) -> tuple[Any, dict[str, str]]:
         """What `save_pretrained` writes; it writes the config of the model after this."""
+        if not any(isinstance(module, QModule) for module in model.modules()):
+            self.remove_quantization_config(model)  # it was made float again
+            return None, {}
         tensors, manifest = stored(model)
         said = {**described(model), "quant_method": METHOD}
         self.quantization_config = WorkbenchConfig(manifest=manifest.model_dump(), **said)
@@ -119,12 +116,11 @@ class WorkbenchQuantizer(HfQuantizer):
 
 
 def attach(model: Any) -> None:
-    """Let `save_pretrained` of a model that `workbench.quantize` made write our format."""
-    config = WorkbenchConfig()
-    model.hf_quantizer = WorkbenchQuantizer(config, pre_quantized=False)
-    model.is_quantized = True
-    model.quantization_method = METHOD
-    model.config.quantization_config = config
+    """Let `save_pretrained` of a model of transformers that was frozen here write our format."""
+    from transformers import PreTrainedModel  # its module calls for us when it is imported
+
+    if isinstance(model, PreTrainedModel) and getattr(model, "hf_quantizer", None) is None:
+        model.hf_quantizer = WorkbenchQuantizer(WorkbenchConfig(), pre_quantized=False)  # type: ignore[assignment]
 
 
 def _tie(model: Any) -> None:
