@@ -17,7 +17,7 @@ def test_pylm_in_four_bits_takes_what_the_bits_say() -> None:
 
 
 def test_what_cannot_be_measured_is_told() -> None:
-    with pytest.raises(WorkbenchError, match=r"no-such could not be measured.*no model"):
+    with pytest.raises(WorkbenchError, match=r"no-such in int8 could not be measured.*no model"):
         measure_memory(["no-such"], ["int8"])
 
 

@@ -39,9 +39,7 @@ def test_entries_hold_what_direct_computation_gives():
     torch.testing.assert_close(entry.second_moment, seen.double().square().mean(0))
     columns = torch.maximum(model.a.weight.abs().amax(0), model.b.weight.abs().amax(0))
     assert torch.equal(entry.weight_absmax, columns)
-    assert entry.outlier_ratio == pytest.approx(
-        (entry.absmax.max() / entry.absmax.median()).item()
-    )
+    assert entry.outlier_ratio == pytest.approx((entry.absmax.max() / entry.absmax.median()).item())
 
 
 def same(a: Statistics, b: Statistics) -> bool:

@@ -45,9 +45,9 @@ def test_too_little_and_too_much_alpha_both_cost(lm, statistics, calibration) ->
         for alpha in (0.0, 0.5, 0.75, 1.0)
     }
     best = min(added.values())
-    assert best > 0
     assert added[0.0] >= 1.3 * best
     assert added[1.0] >= 1.3 * best
+    assert min(added[0.0], added[1.0]) > best + 0.002, "more than the noise of 51 510 tokens"
     assert added[0.5] < 0.02, "the default alpha costs less than 2 % of perplexity"
 
 

@@ -73,15 +73,17 @@ def card(training: dict[str, Any], curves: dict[str, dict[int, float]], quality:
             "channels of a large one. The columns that read them started, and learnt, smaller by\n"
             "the square root of that gain.\n"
         )
-    if arguments.get("outlier_floor"):
-        first = arguments["start"]
+    stages = stages_of(training)
+    if len(stages) > 1:
         note += (
-            f"\nIt was trained in two stages. The first, {first['arguments']['steps']:,} steps, "
-            f"reached a held-out\nloss of {first['held_out_loss']:.3f} without the floor. The "
-            f"second added to the loss how far activation times weight\nof these channels falls "
-            f"short, in each row, of {arguments['outlier_floor']:g} times the other channels' (the "
-            "training loss below\nincludes that), so that outliers hurt in the weights as they do "
-            "in the activations.\n"
+            f"\nIt was trained in {len(stages)} stages; OUT of one is FIRST of the next, and the "
+            "figures and the\ncurve below are of the last. The floor adds to the loss how far, in "
+            "each row, activation times\nweight of these channels falls short of that multiple of "
+            "the others', so that outliers hurt in\nthe weights as they do in the activations:\n\n"
+        )
+        note += "".join(
+            f"* `{command(stage['arguments'])}`: held-out loss {stage['held_out_loss']:.3f}\n"
+            for stage in stages
         )
     losses, held_out = list(curves["loss"].items()), training["held_out"]
     return f"""# {name}
@@ -113,8 +115,14 @@ Weights: Apache-2.0. The standard library they were trained on is under the PSF 
 """
 
 
+def stages_of(training: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records of the runs that led to a model, the first run first."""
+    first = training["arguments"].get("start")
+    return [*(stages_of(first) if first else []), training]
+
+
 def command(arguments: dict[str, Any]) -> str:
-    """The call that trains the model again, given the model of the first stage if there was one."""
+    """The call that repeats a run, given the model that it started from if there was one."""
     text = "python -m workbench.models.train_pylm OUT"
     if arguments.get("start"):
         text += f" --start FIRST --outlier-floor {arguments['outlier_floor']:g}"

@@ -1,11 +1,12 @@
 """The quantized modules and the registry that says which float module each one replaces."""
 
-from workbench.quant.modules.base import QModule, register_qmodule
+from workbench.quant.modules.base import QModule
 from workbench.quant.modules.conv import QConv
 from workbench.quant.modules.embedding import QEmbedding
 from workbench.quant.modules.linear import QConv1D, QLinear
 from workbench.quant.modules.norm import QLayerNorm
 from workbench.quant.modules.parameters import QParameters
+from workbench.quant.modules.registry import register_qmodule
 from workbench.quant.modules.select import is_norm, qmodule_for
 from workbench.quant.modules.transformed import TransformedLinear
 

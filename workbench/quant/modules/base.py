@@ -1,22 +1,19 @@
 """What every quantized module shares: weights, the input slot, calibration and freezing."""
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from workbench.ops.packing import pack, packed_words
 from workbench.quant.args import QuantArgs
 from workbench.quant.calibration import active_calibration
+from workbench.quant.modules.registry import class_name, quantized_class, registry
+from workbench.quant.modules.twin import twin_of, unparametrized
 from workbench.quant.observers import observers
 from workbench.quant.optimizers import Optimizer, default_optimizer
 from workbench.quant.rounding import affine, from_grid, symmetric, to_grid, to_storage
 from workbench.quant.tensor import Layout, QTensor
-
-M = TypeVar("M", bound=nn.Module)
 
 
 class QModule(nn.Module):
@@ -387,60 +384,9 @@ class QModule(nn.Module):
         return (cls,) if registry.get(class_name(float_class)) is cls else (float_class, cls)
 
 
-def unparametrized(module: nn.Module) -> nn.Module:
-    """The module, or a twin whose parametrized tensors are parameters again."""
-    if not is_parametrized(module):
-        return module
-    made: nn.Module = twin_of(module, type_before_parametrizations(module))
-    for name in made._modules.pop("parametrizations"):  # type: ignore[union-attr]
-        made._parameters[name] = nn.Parameter(getattr(module, name).detach())
-    return made
-
-
-def twin_of(module: nn.Module, kind: type[M]) -> M:
-    """A module of class `kind` that shares all that `module` holds."""
-    made = object.__new__(kind)
-    made.__dict__ = {
-        key: value.copy() if isinstance(value, dict) else value
-        for key, value in module.__dict__.items()
-    }
-    return made
-
-
 # What from_float adds to the dictionary of a module and to_float leaves out.
 _OWN = frozenset(
     {"weights", "activations", "optimizer", "observer", "frozen", "called", "read", "op"}
     | {"float_class", "op_reason", "shapes", "_numbers", "weight_names", "transposed"}
     | {"_run", "_packed", "_integers"}
 )
-
-registry: dict[str, type[QModule]] = {}  # by full name, so that no library need be imported
-Q = TypeVar("Q", bound=type[QModule])
-
-
-def class_name(float_class: type | str) -> str:
-    """The full name of a class."""
-    if isinstance(float_class, str):
-        return float_class
-    return f"{float_class.__module__}.{float_class.__qualname__}"
-
-
-def register_qmodule(*float_classes: type[nn.Module] | str) -> Callable[[Q], Q]:
-    """Class decorator: quantize modules of these classes, or full names, with the decorated class.
-
-    Subclasses are included: one with a `forward` of its own must call `super().forward` to have
-    its inputs quantized, and reads the quantized weight as `self.weight` in any case.
-    """
-
-    def decorate(mixin: Q) -> Q:
-        registry.update({class_name(float_class): mixin for float_class in float_classes})
-        return mixin
-
-    return decorate
-
-
-@cache
-def quantized_class(mixin: type[QModule], float_class: type[nn.Module]) -> type[QModule]:
-    """The class of quantized `float_class` modules."""
-    bases = mixin.bases_for(float_class)
-    return mixin if bases == (mixin,) else type(mixin.__name__, bases, {})

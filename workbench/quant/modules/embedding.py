@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from workbench.quant.modules.base import QModule, register_qmodule
+from workbench.quant.modules.base import QModule
+from workbench.quant.modules.registry import register_qmodule
 
 
 @register_qmodule(nn.Embedding)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from workbench import ops
-from workbench.quant.modules.base import QModule, register_qmodule
+from workbench.quant.modules.base import QModule
+from workbench.quant.modules.registry import register_qmodule
 from workbench.quant.modules.transformed import TransformedLinear
 
 

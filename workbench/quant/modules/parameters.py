@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from workbench.quant.calibration import active_calibration
-from workbench.quant.modules.base import QModule, register_qmodule
+from workbench.quant.modules.base import QModule
+from workbench.quant.modules.registry import register_qmodule
 
 
 class QParameters(QModule):

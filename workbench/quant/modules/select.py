@@ -3,8 +3,9 @@
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from workbench.quant.modules.base import QModule, class_name, registry
+from workbench.quant.modules.base import QModule
 from workbench.quant.modules.parameters import QExperts
+from workbench.quant.modules.registry import class_name, registry
 
 
 def qmodule_for(module: nn.Module) -> type[QModule] | None:
