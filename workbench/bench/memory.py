@@ -64,6 +64,7 @@ def measure_here(name: str, dtype: str) -> MemoryRow:
     model = _model(name)
     float_bytes = {n: _nbytes(m, recurse=False) for n, m in model.named_modules()}
     before = _nbytes(model)
+    _warm_up(model, dtype)
     gc.collect()
     _return_free_memory()
     start = _resident("VmRSS")
@@ -106,6 +107,15 @@ def _model(name: str) -> nn.Module:
         for parameter in model.parameters():
             parameter.uniform_(-0.04, 0.04)
     return model
+
+
+def _warm_up(model: nn.Module, dtype: str) -> None:
+    """Bring in what the first use of anything brings, mapped weights too, which are no peak."""
+    for parameter in model.parameters():
+        parameter.detach().sum()
+    small = nn.Sequential(nn.Linear(2048, 1024))
+    quantize(small, weights=dtype)
+    freeze(small)
 
 
 def _nbytes(module: nn.Module, recurse: bool = True) -> int:

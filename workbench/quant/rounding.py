@@ -7,7 +7,7 @@ from torch import Tensor
 
 from workbench.quant.qtypes import qtype
 
-CHUNK = 2**20  # values worked on at a time where none has a gradient: bounds temporary copies
+CHUNK = 2**17  # values worked on at a time where none has a gradient: bounds temporary copies
 
 
 class _Round(torch.autograd.Function):
