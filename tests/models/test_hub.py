@@ -16,7 +16,7 @@ from workbench.models import hub, load
 def answer(kind):
     """An error as the hub's client raises it, from an answer with that status."""
     http = pytest.importorskip(errors.HfHubHTTPError.__mro__[1].__module__.split(".")[0])
-    request = http.Request("GET", "https://huggingface.co/api/models/org/model")
+    request = http.Request("GET", "https://hub.example/api/models/org/model")
     return kind("refused", response=http.Response(403, request=request))
 
 

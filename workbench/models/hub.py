@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from huggingface_hub import errors, snapshot_download
-from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
 
 from workbench.errors import WorkbenchError
-
-HUB = "https://huggingface.co"
 
 # The most particular first: a gated repository is, to the library, also one that is not found.
 SENTENCES: dict[type[BaseException], str] = {
@@ -60,7 +58,7 @@ def explained(name: str, error: BaseException) -> str:
         )
     for kind, sentence in SENTENCES.items():
         if any(isinstance(cause, kind) for cause in causes):
-            return sentence.format(name=name, hub=HUB)
+            return sentence.format(name=name, hub=ENDPOINT)
     reason = " ".join(str(error).split()) or type(error).__name__
     return f"{name} cannot be loaded: {reason[:300]}"
 

@@ -69,6 +69,8 @@ def frozen_twins(model: nn.Module, quantization_map: Map) -> dict[str, QModule]:
                 for key in ("weights", "activations")
             )
             dtype = getattr(torch, entry["dtype"]) if "dtype" in entry else None
+            if not isinstance(dtype, torch.dtype | None):
+                raise TypeError(f"{entry['dtype']!r} is no dtype")
         except (KeyError, TypeError, AttributeError, ValidationError) as error:
             reason = " ".join(str(error).split())
             raise WorkbenchError(f"the map of {name} cannot be read: {reason}") from error
