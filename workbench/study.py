@@ -24,6 +24,7 @@ from workbench.compare import (
 from workbench.compare.layers import linears
 from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel, save
+from workbench.quant.dtypes import dtype_name
 from workbench.recipe import Recipe, Scheme
 from workbench.session import Session
 from workbench.session.build import evaluation_batches
@@ -254,6 +255,6 @@ def _ops(model: nn.Module) -> tuple[str, str]:
         if hasattr(module, "op")
     }
     if not chosen:
-        dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        dtype = dtype_name(next(model.parameters()).dtype)
         return f"aten::linear, {dtype}", "the float model"
     return ", ".join(chosen), "; ".join(chosen.values())

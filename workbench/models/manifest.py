@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from workbench.errors import WorkbenchError
 from workbench.models.formats import format_of, formats
 from workbench.quant import QModule, QuantArgs, quantization_map
+from workbench.quant.dtypes import dtype_name, torch_dtype
+from workbench.quant.quantize import quantized_modules
 
 MANIFEST = "workbench.json"
 FORMAT_VERSION = 2
@@ -143,21 +145,8 @@ def by_module(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 def frozen_modules(model: nn.Module) -> dict[str, QModule]:
     """The quantized modules by name; raises WorkbenchError where one is not frozen."""
-    modules = {n: m for n, m in model.named_modules() if isinstance(m, QModule)}
+    modules = dict(quantized_modules(model))
     unfrozen = next((name for name, module in modules.items() if not module.frozen), None)
     if unfrozen is not None:
         raise WorkbenchError(f"{unfrozen} is quantized but not frozen: freeze the model, then save")
     return modules
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """The dtype that torch calls `name`; raises WorkbenchError where it has none."""
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
-        raise WorkbenchError(f"the checkpoint names dtype {name!r}, which torch lacks")
-    return dtype
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """What torch calls `dtype`."""
-    return str(dtype).removeprefix("torch.")

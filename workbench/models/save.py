@@ -16,11 +16,11 @@ from workbench.models.manifest import (
     MANIFEST,
     Manifest,
     by_module,
-    dtype_name,
     encoded,
     frozen_modules,
 )
 from workbench.quant import QModule
+from workbench.quant.dtypes import dtype_name
 
 
 def save(

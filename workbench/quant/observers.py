@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from workbench.quant.args import QuantArgs
-from workbench.quant.rounding import affine, from_grid, symmetric, to_grid
+from workbench.quant.rounding import from_grid, numbers_for, to_grid
 
 BINS = 4096
 CANDIDATES = 100  # ranges tried, from all of the histogram down to a hundredth of it
@@ -113,11 +113,8 @@ class HistogramObserver(Observer):
 
     def quantized(self, low: Tensor, high: Tensor, args: QuantArgs) -> Tensor:
         """What becomes of the bin centres when [low, high] is quantized, float32 [BINS]."""
-        if args.symmetric:
-            scale, point = symmetric(low.neg().maximum(high), args.qtype), None
-        else:
-            scale, point = affine(low, high, args.qtype)
-        return from_grid(to_grid(self.centers(), scale, point, args.qtype), scale, point)
+        numbers = numbers_for(low, high, args.qtype, not args.symmetric)
+        return from_grid(to_grid(self.centers(), *numbers, args.qtype), *numbers)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.quant.args import QuantArgs
 from workbench.quant.qtypes import qtype
-from workbench.quant.rounding import CHUNK, affine, fractional, from_grid, symmetric, to_grid
+from workbench.quant.rounding import CHUNK, fractional, from_grid, numbers_for, symmetric, to_grid
 
 
 class Optimizer(ABC):
@@ -55,7 +55,7 @@ class MaxOptimizer(Optimizer):
     """The range of the values decides: all of it is kept."""
 
     def search(self, blocks: Tensor, kind: qtype, affine: bool) -> tuple[Tensor, Tensor | None]:
-        return _numbers(*blocks.aminmax(dim=1, keepdim=True), kind, affine)
+        return numbers_for(*blocks.aminmax(dim=1, keepdim=True), kind, affine)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class MseOptimizer(Optimizer):
         widest = 1 + 1 / (kind.qmax - kind.qmin)
         for share in (torch.ones(()), *torch.linspace(widest, self.least, self.steps)):
             near, far = (middle.lerp(end, share.to(end)) for end in (low, high))
-            best.consider(*_numbers(near, far, kind, affine))
+            best.consider(*numbers_for(near, far, kind, affine))
         values = to_grid(blocks, best.scale, best.point, kind)
         steps = values if best.point is None else values - best.point
         fitted = (steps * blocks).sum(1, keepdim=True) / steps.square().sum(1, keepdim=True)
@@ -138,15 +138,6 @@ class HqqOptimizer(Optimizer):
             point = (values - (blocks - error) / scale).mean(1, keepdim=True)
             beta *= self.growth
         return scale, best[1]
-
-
-def _numbers(
-    low: Tensor, high: Tensor, kind: qtype, is_affine: bool
-) -> tuple[Tensor, Tensor | None]:
-    if is_affine:
-        # Engines read whole zero points only; below 4 bits, which none reads, they cost too much.
-        return affine(low, high, kind) if kind.bits >= 4 else fractional(low, high, kind)
-    return symmetric(low.neg().maximum(high), kind), None
 
 
 def default_optimizer(args: QuantArgs) -> Optimizer:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from workbench.quant.dtypes import dtype_name
+
 
 @dataclass(frozen=True)
 class qtype:  # noqa: N801 - quanto's name, kept so that its users' code reads the same
@@ -37,7 +39,7 @@ def _integer(bits: int) -> qtype:
 
 def _float8(dtype: torch.dtype) -> qtype:
     largest = torch.finfo(dtype).max
-    name = str(dtype).removeprefix("torch.")
+    name = dtype_name(dtype)
     return qtype(f"q{name}", name, 8, -largest, largest, dtype)
 
 

@@ -30,10 +30,10 @@ def quantize(
     `weights` and `activations` are number types or `QuantArgs`; `optimizer` finds the scales of
     weights, by default from all of the range at 8 bits and by least squared error below;
     `outputs`, if given, quantizes what norms put out. Patterns are shell-style (`*.mlp.*`) over
-    full module names. Where activations are quantized, embeddings are left to weight-only calls
-    that name them. Nothing is changed when something is refused: a type or combination that makes
-    no sense, a group size that does not divide, patterns that leave nothing, a weight with NaN or
-    infinity (WorkbenchError).
+    full module names; embeddings, and heads that share their weight, want `include` to name them.
+    Nothing is changed when something is refused: a type or combination that makes no sense, a group
+    size that does not divide, patterns that leave nothing, a weight with NaN or infinity
+    (WorkbenchError).
     """
     weights, activations = weight_args(weights), activation_args(activations)
     norm_args = activation_args(outputs)

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.quant.args import QuantArgs
+from workbench.quant.dtypes import torch_dtype
 from workbench.quant.modules import QLayerNorm, QModule, is_norm, qmodule_for
+from workbench.quant.modules.base import ENDS
 from workbench.quant.quantize import replace_module
 
 Map = Mapping[str, Mapping[str, Any]]
@@ -68,9 +70,7 @@ def frozen_twins(model: nn.Module, quantization_map: Map) -> dict[str, QModule]:
                 QuantArgs.model_validate(entry[key]) if entry[key] else None
                 for key in ("weights", "activations")
             )
-            dtype = getattr(torch, entry["dtype"]) if "dtype" in entry else None
-            if not isinstance(dtype, torch.dtype | None):
-                raise TypeError(f"{entry['dtype']!r} is no dtype")
+            dtype = torch_dtype(entry["dtype"]) if "dtype" in entry else None
         except (KeyError, TypeError, AttributeError, ValidationError) as error:
             reason = " ".join(str(error).split())
             raise WorkbenchError(f"the map of {name} cannot be read: {reason}") from error
@@ -159,7 +159,7 @@ def completed(state_dict: Mapping[str, Tensor], ties: list[list[str]]) -> dict[s
     """Give every tied name its tensors; files hold each tensor once."""
     complete = dict(state_dict)
     for group in ties:
-        for end in ("", "_packed", "_shape", "_scale", "_zero_point"):
+        for end in ENDS:
             present = [name + end for name in group if name + end in complete]
             for name in group if present else []:
                 complete.setdefault(name + end, complete[present[0]])

@@ -65,6 +65,16 @@ def from_grid(values: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tenso
     return (values if zero_point is None else values - zero_point) * scale
 
 
+def numbers_for(
+    low: Tensor, high: Tensor, kind: qtype, is_affine: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The scale and, if affine, the zero point for values in [low, high]."""
+    if is_affine:
+        # Engines read whole zero points only; below 4 bits, which none reads, they cost too much.
+        return affine(low, high, kind) if kind.bits >= 4 else fractional(low, high, kind)
+    return symmetric(low.neg().maximum(high), kind), None
+
+
 def affine(low: Tensor, high: Tensor, kind: qtype) -> tuple[Tensor, Tensor]:
     """The scale and integer zero point that spread [low, high] and 0 over all values of `kind`."""
     low, high = low.clamp_max(0), high.clamp_min(0)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from workbench.models.hf.shield import shield, unshield
-from workbench.models.manifest import Manifest, by_module, decoded, torch_dtype
+from workbench.models.manifest import Manifest, by_module, decoded
 from workbench.quant import QModule
+from workbench.quant.dtypes import torch_dtype
 from workbench.quant.quantize import replace_module
 from workbench.quant.requantize import (
     check,

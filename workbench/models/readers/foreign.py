@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workbench.models.checkpoint import Checkpoint
 from workbench.models.formats import METHOD, Format
-from workbench.models.manifest import Manifest, by_module, dtype_name
+from workbench.models.manifest import Manifest, by_module
 from workbench.models.readers.base import (
     Opened,
     float_config,
@@ -19,6 +19,7 @@ from workbench.models.readers.base import (
 )
 from workbench.ops.packing import pack
 from workbench.quant import QuantArgs
+from workbench.quant.dtypes import dtype_name
 
 
 @dataclass

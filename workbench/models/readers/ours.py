@@ -7,8 +7,9 @@ import torch
 from workbench.errors import WorkbenchError
 from workbench.models.checkpoint import Checkpoint
 from workbench.models.formats import METHOD
-from workbench.models.manifest import Manifest, torch_dtype
+from workbench.models.manifest import Manifest
 from workbench.models.readers.base import Opened, float_config, from_transformers
+from workbench.quant.dtypes import torch_dtype
 
 
 class Ours:

@@ -12,8 +12,10 @@ from workbench.quant.modules.registry import class_name, quantized_class, regist
 from workbench.quant.modules.twin import twin_of, unparametrized
 from workbench.quant.observers import observers
 from workbench.quant.optimizers import Optimizer, default_optimizer
-from workbench.quant.rounding import affine, from_grid, symmetric, to_grid, to_storage
+from workbench.quant.rounding import from_grid, numbers_for, to_grid, to_storage
 from workbench.quant.tensor import Layout, QTensor
+
+ENDS = ("", "_packed", "_shape", "_scale", "_zero_point")  # of the buffers of a frozen weight
 
 
 class QModule(nn.Module):
@@ -75,7 +77,7 @@ class QModule(nn.Module):
     ) -> None:
         self.activations = activations = activations if self.rounds_activations else None
         self.observer = observers[activations.observer]() if activations else None
-        self.frozen = self.called = self.read = False
+        self.frozen = self.read = False
         self.op = self.op_reason = ""
         self._numbers: dict[str, tuple[tuple[int, int], Tensor, Tensor | None]] = {}
         shapes = {n: self.oriented(self._parameters[n]).shape for n in self.weight_names}  # type: ignore[arg-type]
@@ -189,7 +191,6 @@ class QModule(nn.Module):
         calibration = None if self.frozen else active_calibration(self)
         if calibration is None:
             return self.fake_quantize_activation(x)
-        self.called = True
         if self.observer is not None and self.static:
             calibration.watch(self, self.observer, x)
         return x
@@ -211,9 +212,7 @@ class QModule(nn.Module):
             low, high = (end.to(x.device).reshape(1) for end in self.observer.range(args))
         else:
             return None
-        if args.symmetric:
-            return symmetric(low.neg().maximum(high), args.qtype), None
-        return affine(low, high, args.qtype)
+        return numbers_for(low, high, args.qtype, not args.symmetric)
 
     def fake_quantize_activation(self, x: Tensor) -> Tensor:
         """The activation as integers stand for it, with a straight-through gradient."""
@@ -338,8 +337,7 @@ class QModule(nn.Module):
 
     def quantized_buffers(self) -> list[str]:
         """Names of the buffers that quantization added, in use or not."""
-        ends = ("", "_packed", "_shape", "_scale", "_zero_point")
-        of_weights = [f"{name}{end}" for name in self.weight_names for end in ends]
+        of_weights = [f"{name}{end}" for name in self.weight_names for end in ENDS]
         of_activations = [f"{self.side}_scale", f"{self.side}_zero_point"]
         return [*of_weights, *of_activations, "input_transform", "multiplier"]
 
@@ -386,7 +384,7 @@ class QModule(nn.Module):
 
 # What from_float adds to the dictionary of a module and to_float leaves out.
 _OWN = frozenset(
-    {"weights", "activations", "optimizer", "observer", "frozen", "called", "read", "op"}
+    {"weights", "activations", "optimizer", "observer", "frozen", "read", "op"}
     | {"float_class", "op_reason", "shapes", "_numbers", "weight_names", "transposed"}
     | {"_run", "_packed", "_integers"}
 )

@@ -14,7 +14,6 @@ class QEmbedding(QModule, nn.Embedding):  # type: ignore[misc] # torch annotates
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Embedding's own name
         if not self.frozen:
-            self.called = True
             weight = self.weight_now()
             return nn.functional.embedding(input, weight, self.padding_idx)
         rows = self.stored()[input.flatten()]
