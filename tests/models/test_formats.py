@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from workbench.models import save
+from workbench.models import load_into, save
 from workbench.models.formats import formats
 from workbench.quant import Calibration, QModule, QuantArgs, freeze, quantize
 
@@ -90,9 +90,14 @@ def test_the_library_decompresses_what_we_compute_with(
         ("W8A8", 5e-3),  # it divides the absmax of a token by 127.5, we by 127
     ],
 )
-def test_transformers_own_loader_computes_the_same(tiny_llama, tmp_path, scheme, bound):
+def test_transformers_own_loader_computes_the_same(
+    tiny_llama, tmp_path, monkeypatch, scheme, bound
+):
+    """As for a person who has not imported this package, which would claim what it wrote."""
     from transformers import AutoModelForCausalLM, CompressedTensorsConfig
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as mapping
 
+    monkeypatch.setitem(mapping, "compressed-tensors", CompressedTensorsConfig)
     model = made(tiny_llama, *SCHEMES[scheme][:2])
     save(model, tmp_path)
     # Left compressed, transformers 5.23 expects zero points that are not packed.
@@ -108,6 +113,7 @@ def test_transformers_own_loader_computes_the_same(tiny_llama, tmp_path, scheme,
 def test_the_golden_vector_of_the_published_layout(tiny_llama, tmp_path):
     model = made(tiny_llama, QuantArgs(dtype="int4"))
     module = model.model.layers[0].mlp.up_proj
+    module.hold_panels(False, 4)
     wanted = torch.tensor([-8, -7, 0, 1, 2, 7, -1, 3])
     for index, value in enumerate(wanted.tolist()):  # write the nibbles by hand, lowest first
         word = int(module.weight_packed[0, 0]) & 0xFFFFFFFF
@@ -153,3 +159,15 @@ def test_what_the_format_cannot_say_is_ours(tiny_llama, tmp_path, weights, activ
 
 def test_formats_are_asked_the_most_particular_first():
     assert list(formats)[-1] == "workbench"
+
+
+@pytest.mark.parametrize("rows", [1, 7, 8, 9])
+def test_zero_points_of_few_rows_and_several_groups(tmp_path, rows):
+    """Eight rows of zero points fill one word, and a column of one word is a layout of its own."""
+    torch.manual_seed(0)
+    model, x = torch.nn.Sequential(torch.nn.Linear(64, rows)), torch.randn(3, 64)
+    quantize(model, group("int4", False))
+    freeze(model)
+    save(model, tmp_path)
+    fresh = load_into(torch.nn.Sequential(torch.nn.Linear(64, rows)), tmp_path)
+    assert torch.equal(fresh(x), model(x))

@@ -43,7 +43,6 @@ def folder(tiny_llama, tmp_path):
     return tmp_path / "float"
 
 
-# A scheme that compressed-tensors lacks: those that it has go to its own loader.
 BEYOND = {
     "e5m2": ("float8_e5m2", "float8_e5m2", {}),
     "int2": (QuantArgs(dtype="int2", granularity="group", symmetric=False), None, {}),
@@ -307,17 +306,10 @@ def test_the_quantizer_is_known_whichever_is_imported_first(first):
 
 
 @pytest.mark.parametrize("weights", ["int8", "int4"])
-def test_without_compressed_tensors_what_we_wrote_in_its_format_is_ours(
-    tiny_llama, tmp_path, monkeypatch, weights
-):
-    from transformers.quantizers import auto
+def test_what_we_wrote_in_the_format_of_compressed_tensors_is_ours(tiny_llama, tmp_path, weights):
+    """Bit for bit, whether or not that library is installed."""
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as mapping
 
-    from workbench.models import hf
-
-    monkeypatch.setattr(hf, "is_compressed_tensors_available", lambda: False)
-    mapping = auto.AUTO_QUANTIZATION_CONFIG_MAPPING
-    monkeypatch.setitem(mapping, "compressed-tensors", mapping["compressed-tensors"])
-    hf.register()
     model = frozen(tiny_llama, weights, TOKEN if weights == "int8" else None)
     save(model, tmp_path)
     said = json.loads((tmp_path / "config.json").read_text())["quantization_config"]

@@ -166,8 +166,13 @@ def test_architecture(name, scheme):
 
     missed = [n for n, m in model.named_modules() if isinstance(m, QModule) and not m.calibrated]
     assert {n.rpartition(".")[2] for n in missed} == set(READ.get(name, ()) if missed else ())
+    unfrozen = run(model, inputs)
     wb.freeze(model, uncalibrated="float")
     found = run(model, inputs)
+
+    # What training sees is what comes out, weights that are read included.
+    if SCHEMES[scheme][1] is None:
+        assert distance(unfrozen, found) < 1e-5
 
     # Coverage: what is left is listed, and little.
     covered = wb.coverage(model)

@@ -260,7 +260,7 @@ def test_a_weight_that_is_not_finite_is_named_and_nothing_changes(tiny_llama, ba
     ("weights", "activations", "message"),
     [
         ("int9", "int8", "'int9' is no known number type; allowed: int2, .*int8"),
-        (None, "int8", "weights=None leaves nothing"),
+        (None, None, "weights, activations and outputs are all None"),
         (TOKEN, "int8", "weights per token, dynamic=True, make no sense"),
         ("int8", QuantArgs(granularity="channel"), "activations per channel cannot"),
         ("int8", "int4", "activations=int4 is too short; allowed: int8, float8_e4m3fn"),
@@ -273,6 +273,12 @@ def test_what_cannot_run_is_refused_before_anything_changes(
     with pytest.raises(WorkbenchError, match=message):
         quantize(tiny_llama, weights, activations)
     assert not any(isinstance(m, QLinear) for m in tiny_llama.modules())
+
+
+@pytest.mark.parametrize("name", ["median", ""])
+def test_an_optimizer_that_is_unknown_is_refused(tiny_llama, name):
+    with pytest.raises(WorkbenchError, match="unknown optimizer .* allowed: absmax, max, mse, hqq"):
+        quantize(tiny_llama, "int4", optimizer=name)
 
 
 def test_patterns_that_match_nothing_are_refused(tiny_llama):

@@ -84,7 +84,7 @@ class Packed(Plain):
         if bits == 8:
             made["weight"] = unpack(made.pop("weight_packed"), bits, columns)
             made.pop("weight_shape")
-        return _each(made, "weight_zero_point", lambda point: unpack(point.t(), bits, rows).t())
+        return _each(made, "weight_zero_point", lambda point: unpack(_turned(point), bits, rows).t())
 
 
 def _each(tensors: Tensors, name: str, change: Callable[[Tensor], Tensor]) -> Tensors:
@@ -93,6 +93,11 @@ def _each(tensors: Tensors, name: str, change: Callable[[Tensor], Tensor]) -> Te
     if name in made:
         made[name] = change(made[name]).contiguous()
     return made
+
+
+def _turned(words: Tensor) -> Tensor:
+    """The transpose, laid out anew: to torch, a column of one word is contiguous as it is."""
+    return words.t().clone(memory_format=torch.contiguous_format)
 
 
 def _known(args: QuantArgs, zero_point: Tensor | None) -> bool:

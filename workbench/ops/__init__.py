@@ -1,5 +1,6 @@
 """`torch.ops.workbench.*`: the arithmetic of quantized layers, and which implementation runs."""
 
-from workbench.ops.registry import Implementation, implementations, report, select
+from workbench.ops.registry import Implementation, Layer, implementations, report
+from workbench.ops.choose import select
 
-__all__ = ["Implementation", "implementations", "report", "select"]
+__all__ = ["Implementation", "Layer", "implementations", "report", "select"]

@@ -1,4 +1,4 @@
-"""The implementations of each op, what keeps one from running here, and the choice among them."""
+"""The implementations of each op and what keeps one from running a layer here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,19 +8,45 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from workbench.ops import w8a8, weight_only
+from workbench.ops import embedding, linear, native
 
 _library = torch.library.Library("workbench", "DEF")
 
 
 @dataclass(frozen=True)
+class Layer:
+    """What of a layer decides who can compute it: a weight [rows, columns] of `bits` bits.
+
+    `groups` along its columns have scales (and, if `affine`, zero points) of their own; `whole` is
+    a weight with one scale for all. `floats`: it is stored in float8.
+    """
+
+    rows: int
+    columns: int
+    bits: int = 8
+    groups: int = 1
+    affine: bool = False
+    floats: bool = False
+    whole: bool = False
+
+
+Obstacle = Callable[[str, Layer], str | None]
+
+
+@dataclass(frozen=True)
 class Implementation:
-    """One way to compute `op`: its name under `torch.ops.workbench`, what it is, what bars it."""
+    """One way to compute `op`: its name under `torch.ops.workbench`, what it is, what bars it.
+
+    `panels`: it takes weights packed for the native kernels. `quick`: it is worth a measurement
+    against the others.
+    """
 
     op: str
     name: str
     what: str
-    obstacle: Callable[[str], str | None]  # device type -> why it cannot run there
+    obstacle: Obstacle  # device type and layer -> why it cannot
+    panels: bool = False
+    quick: bool = True
 
     @property
     def overload(self) -> Callable[..., Tensor]:
@@ -28,17 +54,21 @@ class Implementation:
         return getattr(torch.ops.workbench, self.name).default
 
 
-def register(
+def _register(
     family: ModuleType,
+    op: str,
     name: str,
     function: Callable[..., Tensor],
     what: str,
-    obstacle: Callable[[str], str | None] = lambda _: None,
+    obstacle: Obstacle = lambda _device, _layer: None,
+    *,
+    panels: bool = False,
+    quick: bool = True,
 ) -> Implementation:
     """Define `torch.ops.workbench.<name>` for all devices, for tracing and for autograd.
 
-    The module `family` holds what its implementations share: `OP`, `SCHEMA`, `fake`,
-    `setup_context` and `backward`.
+    The module `family` holds what its implementations share: `SCHEMA`, `fake`, `setup_context` and
+    `backward`.
     """
     _library.define(name + family.SCHEMA)
     _library.impl(name, function, "CompositeExplicitAutograd")
@@ -46,11 +76,37 @@ def register(
     torch.library.register_autograd(
         f"workbench::{name}", family.backward, setup_context=family.setup_context, lib=_library
     )
-    return Implementation(family.OP, name, what, obstacle)
+    return Implementation(op, name, what, obstacle, panels, quick)
+
+
+def _native_obstacle(device: str, layer: Layer) -> str | None:
+    if device != "cpu":
+        return f"the native kernels are for the CPU, not for {device}"
+    found = native.status()
+    if found.problem:
+        return found.problem
+    if layer.floats or layer.bits not in native.BITS:
+        kind = "float8" if layer.floats else f"{layer.bits}-bit"
+        return f"no native kernel for {kind} weights"
+    size = layer.columns // layer.groups
+    line = 32 // layer.bits
+    if layer.groups > 1 and size % line:
+        return f"groups of {size} inputs are no multiple of {line}"
+    return None if size < 2**17 else f"{size} inputs to a group are too many for 32-bit sums"
+
+
+def _integer_obstacle(_device: str, layer: Layer) -> str | None:
+    return "weights are float8" if layer.floats else None
+
+
+def _int_mm_obstacle(device: str, layer: Layer) -> str | None:
+    if layer.bits != 8 or layer.groups > 1 or layer.affine or layer.floats:
+        return "torch._int_mm is for 8-bit weights with one scale a row and no zero point"
+    return _int_mm_flaw(device)
 
 
 @cache
-def _int_mm_obstacle(device: str) -> str | None:
+def _int_mm_flaw(device: str) -> str | None:
     """Check `torch._int_mm` against exact arithmetic at the extremes, where a bad one saturates.
 
     A single row is tried too: cuBLAS refuses short ones, and decoding has no others.
@@ -69,48 +125,83 @@ def _int_mm_obstacle(device: str) -> str | None:
     return None
 
 
-# Of each op the fastest first. All of one op compute the same bits, so the choice needs no record.
+# Of each op the one expected fastest first.
 implementations: tuple[Implementation, ...] = (
-    register(
-        w8a8,
-        "w8a8_linear_int_mm",
-        w8a8.int_mm,
-        "torch's int8 matrix product (oneDNN: AMX or VNNI)",
+    _register(
+        linear,
+        "a8_linear",
+        "a8_linear_native",
+        linear.a8_native,
+        "native kernels",
+        _native_obstacle,
+        panels=True,
+    ),
+    _register(
+        linear,
+        "a8_linear",
+        "a8_linear_int_mm",
+        linear.a8_int_mm,
+        "torch's int8 matrix product",
         _int_mm_obstacle,
     ),
-    register(
-        w8a8,
-        "w8a8_linear_reference",
-        w8a8.reference,
-        "pure torch in float64, the reference",
+    _register(
+        linear,
+        "a8_linear",
+        "a8_linear_reference",
+        linear.a8_reference,
+        "pure torch in wide floats, the reference",
+        _integer_obstacle,
+        quick=False,
     ),
-    register(
-        weight_only,
-        "weight_only_linear_blocked",
-        weight_only.blocked,
+    _register(
+        linear,
+        "weight_only_linear",
+        "weight_only_linear_native",
+        linear.weight_only_native,
+        "native kernels",
+        _native_obstacle,
+        panels=True,
+    ),
+    _register(
+        linear,
+        "weight_only_linear",
+        "weight_only_linear_reference",
+        linear.weight_only_reference,
+        "pure torch in wide floats, the reference",
+        _integer_obstacle,
+        quick=False,
+    ),
+    _register(
+        linear,
+        "dequantized_linear",
+        "dequantized_linear_blocked",
+        linear.dequantized_blocked,
         "torch's float product on blocks of dequantized rows",
+    ),
+    _register(
+        embedding,
+        "embedding",
+        "embedding_native",
+        embedding.from_panels,
+        "native kernels",
+        _native_obstacle,
+        panels=True,
+    ),
+    _register(
+        embedding,
+        "embedding",
+        "embedding_indexed",
+        embedding.indexed,
+        "rows indexed and dequantized by torch",
     ),
 )
 
 
-@cache
-def select(op: str, device: str) -> tuple[Implementation, str]:
-    """Choose the implementation of `op` for a device type; return it with the reason in words."""
-    passed_over: list[str] = []
-    for implementation in implementations:
-        if implementation.op != op:
-            continue
-        obstacle = implementation.obstacle(device)
-        if obstacle is None:
-            return implementation, "; ".join([implementation.what, *passed_over])
-        passed_over.append(obstacle)
-    raise RuntimeError(f"no implementation of {op} runs on {device}: {'; '.join(passed_over)}")
-
-
-def report(device: str = "cpu") -> list[tuple[str, bool, str]]:
-    """List every implementation as `(name, available, reason)`, in order of preference."""
+def report(device: str = "cpu", layer: Layer | None = None) -> list[tuple[str, bool, str]]:
+    """List every implementation as `(name, available, reason)`, for 8-bit weights or `layer`."""
+    layer = layer or Layer(4096, 4096)
     rows = []
     for implementation in implementations:
-        obstacle = implementation.obstacle(device)
+        obstacle = implementation.obstacle(device, layer)
         rows.append((implementation.name, obstacle is None, obstacle or implementation.what))
     return rows

@@ -8,6 +8,7 @@ from torch import nn
 from workbench.errors import WorkbenchError
 from workbench.progress import track
 from workbench.quant.modules import QModule
+from workbench.quant.modules.panels import share_panels
 from workbench.quant.quantize import quantized_modules
 
 Uncalibrated = Literal["error", "dynamic", "float"]
@@ -81,6 +82,7 @@ def _freeze(module: QModule, quantized: dict[str, QModule]) -> None:
     module.freeze()
     if weight is None:
         return
+    tied = [module]
     for other in quantized.values():
         if other._parameters.get(name) is weight and other.weights == module.weights:
             other.freeze()
@@ -88,3 +90,5 @@ def _freeze(module: QModule, quantized: dict[str, QModule]) -> None:
                 if buffer.startswith(name) and buffer in other._buffers:
                     other._buffers[buffer] = module._buffers[buffer]
             other.prepare()
+            tied.append(other)
+    share_panels(tied)

@@ -10,7 +10,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from workbench.errors import WorkbenchError
 from workbench.ops.packing import pack
-from workbench.ops.weight_only import dequantize
+from workbench.ops.weights import dequantize
 from workbench.quant.qtypes import qtype, qtypes
 from workbench.quant.rounding import affine, to_grid
 

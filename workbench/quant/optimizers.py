@@ -151,3 +151,10 @@ optimizers: dict[str, type[Optimizer]] = {
     "mse": MseOptimizer,
     "hqq": HqqOptimizer,
 }
+
+
+def optimizer_named(name: str) -> Optimizer:
+    """The optimizer called `name`, with its default settings; raises WorkbenchError if unknown."""
+    if name not in optimizers:
+        raise WorkbenchError(f"unknown optimizer {name!r}; allowed: {', '.join(optimizers)}")
+    return optimizers[name]()

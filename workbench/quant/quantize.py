@@ -1,6 +1,6 @@
 """The verb quantize, and what became of a model."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatch
 from typing import Any
 
@@ -9,17 +9,20 @@ from torch import nn
 
 from workbench.errors import WorkbenchError
 from workbench.quant.args import ArgsLike, activation_args, weight_args
-from workbench.quant.modules import QLayerNorm, QModule, is_norm, qmodule_for
-from workbench.quant.optimizers import Optimizer, default_optimizer
+from workbench.quant.modules import QLayerNorm, QModule, class_for, is_norm, qmodule_for
+from workbench.quant.optimizers import Optimizer, default_optimizer, optimizer_named
 
 Patterns = str | Iterable[str] | None
+
+# Who else is told whether a model is quantized now; some of transformers' call a layer only then.
+when_changed: list[Callable[[nn.Module, bool], None]] = []
 
 
 def quantize(
     model: nn.Module,
     weights: ArgsLike = "int8",
     activations: ArgsLike = None,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | str | None = None,
     include: Patterns = None,
     exclude: Patterns = None,
     *,
@@ -27,39 +30,48 @@ def quantize(
 ) -> list[str]:
     """Replace the modules of `model` that `include` and not `exclude` match; return their names.
 
-    `weights` and `activations` are number types or `QuantArgs`; `optimizer` finds the scales of
-    weights, by default from all of the range at 8 bits and by least squared error below;
-    `outputs`, if given, quantizes what norms put out. Patterns are shell-style (`*.mlp.*`) over
-    full module names; embeddings, and heads that share their weight, want `include` to name them.
+    `weights` and `activations` are number types or `QuantArgs`, None for float; `optimizer` (or its
+    name: "absmax", "max", "mse", "hqq") finds the scales of weights, by default from all of the
+    range at 8 bits and by least squared error below; `outputs`, if given, quantizes what norms put
+    out. Patterns are shell-style (`*.mlp.*`) over full module names; embeddings, and heads that share their weight, want `include` to name them.
     Nothing is changed when something is refused: a type or combination that makes no sense, a group
     size that does not divide, patterns that leave nothing, a weight with NaN or infinity
     (WorkbenchError).
     """
     weights, activations = weight_args(weights), activation_args(activations)
     norm_args = activation_args(outputs)
-    if weights is None:
+    if weights is None and activations is None and norm_args is None:
         raise WorkbenchError(
-            "weights=None leaves nothing to quantize; give a type for the weights, such as qint8 "
-            "(activations=None is fine: they stay in float)"
+            "weights, activations and outputs are all None, which leaves nothing to quantize; give "
+            "a type for one of them, such as weights=qint8"
         )
-    (optimizer or default_optimizer(weights)).check(weights)
+    if isinstance(optimizer, str):
+        optimizer = optimizer_named(optimizer)
+    if weights is not None:
+        (optimizer or default_optimizer(weights)).check(weights)
     if qmodule_for(model) is not None:
         raise WorkbenchError(
             f"a bare {type(model).__name__} cannot be replaced in place: wrap it in nn.Sequential"
         )
-    chosen = select_modules(model, include, exclude)
+    chosen = select_modules(model, include, exclude) if weights or activations else {}
     made: dict[str, QModule] = {}
     for name, module in chosen.items():
-        kind = qmodule_for(module)
-        assert kind is not None
-        made[name] = kind.from_float(module, weights, activations, optimizer, name)
-        check_finite(name, made[name])
+        kind = class_for(module, weights)
+        if kind is not None:
+            made[name] = kind.from_float(module, weights, activations, optimizer, name)
+            check_finite(name, made[name])
     if norm_args is not None:
         for name, module in model.named_modules():
             if is_norm(module) and _matches(name, include, exclude):
                 made[name] = QLayerNorm.from_float(module, None, norm_args, None, name)
+    if not made:
+        raise WorkbenchError(
+            "nothing that include and exclude leave has activations that can be rounded: widen the "
+            "patterns, or give a type for the weights"
+        )
     for name, quantized in made.items():
         replace_module(model, name, quantized)
+    tell_changed(model, True)
     return list(made)
 
 
@@ -123,7 +135,14 @@ def dequantize(model: nn.Module) -> list[str]:
         module = model.get_submodule(name)
         assert isinstance(module, QModule)
         replace_module(model, name, module.to_float())
+    tell_changed(model, False)
     return names
+
+
+def tell_changed(model: nn.Module, is_quantized: bool) -> None:
+    """Tell those who asked in `when_changed`."""
+    for told in when_changed:
+        told(model, is_quantized)
 
 
 def quantized_modules(model: nn.Module) -> Iterator[tuple[str, QModule]]:
@@ -136,12 +155,14 @@ def quantized_modules(model: nn.Module) -> Iterator[tuple[str, QModule]]:
 def quantization_map(model: nn.Module) -> dict[str, dict[str, Any]]:
     """How each quantized module of `model` is quantized, as plain JSON values.
 
-    For norms, "activations" are their outputs and "weights" null.
+    For norms, "activations" are their outputs and "weights" null. "arithmetic" names the op of a
+    frozen layer where ops that round otherwise could compute it.
     """
     return {
         name: {
             "weights": module.weights.model_dump() if module.weights else None,
             "activations": module.activations.model_dump() if module.activations else None,
+            **({"arithmetic": module.arithmetic} if module.arithmetic else {}),
         }
         for name, module in quantized_modules(model)
     }

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from workbench.errors import WorkbenchError
 from workbench.quant.args import QuantArgs
 from workbench.quant.dtypes import torch_dtype
-from workbench.quant.modules import QLayerNorm, QModule, is_norm, qmodule_for
+from workbench.quant.modules import QModule, class_for
 from workbench.quant.modules.base import ENDS
-from workbench.quant.quantize import replace_module
+from workbench.quant.modules.panels import share_panels
+from workbench.quant.quantize import replace_module, tell_changed
 
 Map = Mapping[str, Mapping[str, Any]]
 
@@ -42,6 +43,15 @@ def requantize(model: nn.Module, state_dict: Mapping[str, Tensor], quantization_
                 parameters[last] = model.get_parameter(first)
     for twin in twins.values():
         twin.prepare()
+    share_tied(twins, ties)
+    tell_changed(model, True)
+
+
+def share_tied(twins: Mapping[str, QModule], ties: list[list[str]]) -> None:
+    """Keep the integers of tied weights once, where the native kernels want them in panels."""
+    for group in ties:
+        owners = [name.rpartition(".")[0] for name in group]
+        share_panels([twins[owner] for owner in owners if owner in twins])
 
 
 def fill(twin: QModule, numbers: Mapping[str, Tensor]) -> None:
@@ -74,15 +84,14 @@ def frozen_twins(model: nn.Module, quantization_map: Map) -> dict[str, QModule]:
         except (KeyError, TypeError, AttributeError, ValidationError) as error:
             reason = " ".join(str(error).split())
             raise WorkbenchError(f"the map of {name} cannot be read: {reason}") from error
-        kind = qmodule_for(module)
-        if weights is None and is_norm(module):
-            kind = QLayerNorm
-        if kind is None or (weights is None) != (kind is QLayerNorm):
+        kind = class_for(module, weights)
+        if kind is None:
             raise WorkbenchError(
                 f"{name} is a {type(module).__name__}, which cannot be quantized like that"
             )
         twin = kind.from_float(module, weights, activations, None, name)
         twin.make_empty()
+        twin.arithmetic = entry.get("arithmetic")
         if dtype is not None and weights is not None:
             twin.like = twin.like.to(dtype)
         twins[name] = twin

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from workbench.ops.packing import unpack
-from workbench.ops.weight_only import dequantize
+from workbench.ops.weights import dequantize, integers
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class QTensor(Tensor):
 
     def dequantize(self) -> Tensor:
         """Return the float tensor this stands for."""
-        return self._read(dequantize).to(self.form.dtype)
+        return self.unpacked()._read(dequantize).to(self.form.dtype)
 
     def integers(self) -> Tensor:
         """Return the stored numbers, unpacked to int8 or float8, in the shape of the tensor."""
@@ -74,7 +74,14 @@ class QTensor(Tensor):
         def stored(data: Tensor, _s: Tensor, _z: Tensor | None, bits: int, columns: int) -> Tensor:
             return unpack(data, bits, columns) if data.dtype == torch.int32 else data
 
-        return self._read(stored)
+        return self.unpacked()._read(stored)
+
+    def unpacked(self) -> "QTensor":
+        """The same, not in panels for the native kernels, which nothing here indexes."""
+        if self.data_.dtype != torch.uint8:
+            return self
+        values = integers(self.data_, self.form.bits, *self.form.shape)
+        return QTensor(values, self.scale, self.zero_point, self.form)
 
     def _read(self, read: Callable[..., Tensor]) -> Tensor:
         shape = self.form.shape
@@ -177,6 +184,7 @@ def _rows(x: QTensor, *where: Any) -> QTensor | Tensor | None:
     """Index along the first dimension, where numbers are kept for each of its entries."""
     if x.scale.dim() < 2 or (x.form.transposed and x.dim() == 2):
         return None
+    x = x.unpacked()
     if isinstance(where[0], list):  # aten.index
         if len(where[0]) != 1:
             return None
@@ -201,6 +209,7 @@ def _rows(x: QTensor, *where: Any) -> QTensor | Tensor | None:
 @_stays_quantized(aten.cat)
 def _cat(parts: list[Any], dim: int = 0) -> QTensor | None:
     """Join along the first dimension what is stored alike."""
+    parts = [part.unpacked() if isinstance(part, QTensor) else part for part in parts]
     first = parts[0]
     alike = all(
         isinstance(part, QTensor)

@@ -1,12 +1,11 @@
 """What makes `from_pretrained` and `save_pretrained` of transformers know our checkpoints."""
 
-from transformers.utils.import_utils import is_compressed_tensors_available
-
 from workbench.models.formats import METHOD
 from workbench.models.hf.causal import QuantizedModelForCausalLM
 from workbench.models.hf.config import ClaimedConfig, WorkbenchConfig
-from workbench.models.hf.quantizer import WorkbenchQuantizer, attach
+from workbench.models.hf.quantizer import WorkbenchQuantizer, attach, mark
 from workbench.quant.freeze import when_frozen
+from workbench.quant.quantize import when_changed
 
 __all__ = ["METHOD", "QuantizedModelForCausalLM", "WorkbenchConfig", "attach", "register"]
 
@@ -19,5 +18,6 @@ def register() -> None:
     auto.AUTO_QUANTIZER_MAPPING[METHOD] = WorkbenchQuantizer
     if attach not in when_frozen:
         when_frozen.append(attach)
-    if not is_compressed_tensors_available():
-        auto.AUTO_QUANTIZATION_CONFIG_MAPPING["compressed-tensors"] = ClaimedConfig
+        when_changed.append(mark)
+    # Its own loader, where it is installed, computes something else and refuses packed zero points.
+    auto.AUTO_QUANTIZATION_CONFIG_MAPPING["compressed-tensors"] = ClaimedConfig

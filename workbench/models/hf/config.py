@@ -8,6 +8,7 @@ from transformers.utils.quantization_config import CompressedTensorsConfig, Quan
 from workbench.models.formats import METHOD
 from workbench.quant import QuantArgs, qtype
 from workbench.quant.args import activation_args, weight_args
+from workbench.quant.optimizers import optimizer_named
 
 ArgsLike = QuantArgs | qtype | str | dict[str, Any] | None
 
@@ -15,6 +16,7 @@ ArgsLike = QuantArgs | qtype | str | dict[str, Any] | None
 class WorkbenchConfig(QuantizationConfigMixin):
     """How to quantize a model as transformers loads it: the arguments of `workbench.quantize`.
 
+    `optimizer` is given by name, so that it can be written down.
     With weights alone, or with activations that are `dynamic`, the model comes out frozen. Static
     activations, which is what a bare "int8" means, have to be calibrated first: the model comes
     out unfrozen, to be run in `workbench.Calibration` and then given to `workbench.freeze`.
@@ -28,6 +30,8 @@ class WorkbenchConfig(QuantizationConfigMixin):
         activations: ArgsLike = None,
         include: str | list[str] | None = None,
         exclude: str | list[str] | None = None,
+        optimizer: str | None = None,
+        outputs: ArgsLike = None,
         manifest: dict[str, Any] | None = None,
         outlines: dict[str, Tensor] | None = None,
         **said: Any,
@@ -38,6 +42,10 @@ class WorkbenchConfig(QuantizationConfigMixin):
         self.activations = activation_args(_args(activations))
         self.include = include
         self.exclude = exclude
+        if optimizer is not None:
+            optimizer_named(optimizer)  # refuses what is unknown
+        self.optimizer = optimizer
+        self.outputs = activation_args(_args(outputs))
         self.manifest = manifest
         self.outlines = outlines
         self.said = said  # what else a checkpoint says, for other engines to read
@@ -52,11 +60,13 @@ class WorkbenchConfig(QuantizationConfigMixin):
             "activations": self.activations and self.activations.model_dump(),
             "include": self.include,
             "exclude": self.exclude,
+            "optimizer": self.optimizer,
+            "outputs": self.outputs and self.outputs.model_dump(),
         }
 
 
 class ClaimedConfig(CompressedTensorsConfig):
-    """Stands for compressed-tensors where that is not installed: what we wrote, we can load."""
+    """Stands for compressed-tensors: what we wrote we load, bit for bit, and the rest is its own."""
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

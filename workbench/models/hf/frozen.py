@@ -15,6 +15,7 @@ from workbench.quant.requantize import (
     completed,
     fill,
     frozen_twins,
+    share_tied,
     tied_names,
     wanted_numbers,
 )
@@ -56,7 +57,7 @@ class FrozenLoader:
             replace_module(model, name, twin)
             # So that `weight` is, for now, what lies under that name, not a view of a quantized one
             self.shapes[name], twin.shapes = twin.shapes, {}
-            for key in set(twin.quantized_buffers()) - {"multiplier"}:
+            for key in set(twin.quantized_buffers()) - {"multiplier", "panels"}:
                 twin._buffers.pop(key, None)
             self.on_disk[name] = [key for key in here.get(name, {}) if key not in own]
             for key in self.on_disk[name]:
@@ -88,6 +89,7 @@ class FrozenLoader:
         self._share()
         for twin in self.twins.values():
             twin.prepare()
+        share_tied(self.twins, self.ties)
         for key, tensor in model.state_dict(keep_vars=True).items():
             owner, _, last = key.rpartition(".")
             if owner in self.twins and last in self.twins[owner].quantized_buffers():
@@ -104,6 +106,8 @@ class FrozenLoader:
     def _share(self) -> None:
         """Give tied weights the integers of the one that was stored."""
         for group in self.ties:
+            if not self._is_quantized(group[0]):  # a bias, say; transformers ties it
+                continue
             owners = [name.rpartition(".")[0] for name in group]
             first = next((o for o in owners if self.on_disk.get(o)), None)
             for owner in owners if first in self.twins else ():

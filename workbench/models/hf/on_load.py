@@ -9,6 +9,7 @@ from transformers.core_model_loading import ConversionOps
 
 from workbench.models.hf.config import WorkbenchConfig
 from workbench.models.hf.shield import shield, unshield
+from workbench.models.mapped import release
 from workbench.quant import QModule, freeze, quantize
 from workbench.quant.quantize import check_finite, quantized_modules, select_modules
 
@@ -47,6 +48,7 @@ class QuantizeOnLoad(ConversionOps):
             check_finite(owner, module)
             module.like = value.new_empty(0)
             module._freeze_weight(name)
+            release(value)
             shield(module, {name: value.shape})
             missing_keys.discard(key)
         return {}
@@ -57,18 +59,20 @@ def begin(model: nn.Module, config: WorkbenchConfig) -> list[str]:
 
     A weight that is computed from others (weight norm) can be quantized only once they are there.
     """
+    if config.outputs is not None:
+        patterns = {"include": config.include, "exclude": config.exclude}
+        quantize(model, None, outputs=config.outputs, **patterns)
+    if config.weights is None and config.activations is None:
+        return []
     chosen = select_modules(model, config.include, config.exclude)
     waiting = [name for name, module in chosen.items() if is_parametrized(module)]
-    ready = [name for name in chosen if name not in waiting]
-    if ready:
-        quantize(model, config.weights, config.activations, include=ready)
+    _quantize(model, config, [name for name in chosen if name not in waiting])
     return waiting
 
 
 def finish(model: nn.Module, config: WorkbenchConfig, waiting: list[str]) -> None:
     """Freeze what came, and the rest where no calibration is needed."""
-    if waiting:
-        quantize(model, config.weights, config.activations, include=waiting)
+    _quantize(model, config, waiting)
     modules = dict(quantized_modules(model))
     for module in modules.values():
         weights = module.weight_names if module.weights is not None else ()
@@ -77,3 +81,8 @@ def finish(model: nn.Module, config: WorkbenchConfig, waiting: list[str]) -> Non
             module.become_frozen()
     if all(module.calibrated for module in modules.values()):
         freeze(model)
+
+
+def _quantize(model: nn.Module, config: WorkbenchConfig, names: list[str]) -> None:
+    if names:
+        quantize(model, config.weights, config.activations, config.optimizer, include=names)

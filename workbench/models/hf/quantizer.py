@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 from transformers.quantizers.base import HfQuantizer
 
 from workbench.errors import WorkbenchError
@@ -14,7 +15,8 @@ from workbench.models.hf.config import WorkbenchConfig
 from workbench.models.hf.frozen import FrozenLoader
 from workbench.models.hf.on_load import QuantizeOnLoad, begin, finish, is_quantized_on_load
 from workbench.models.manifest import Manifest
-from workbench.models.save import described, stored
+from workbench.models.on_disk import OnDisk
+from workbench.models.save import described
 from workbench.quant import QModule, dequantize
 
 
@@ -89,9 +91,10 @@ class WorkbenchQuantizer(HfQuantizer):
         if not any(isinstance(module, QModule) for module in model.modules()):
             self.remove_quantization_config(model)  # it was made float again
             return None, {}
-        tensors, manifest = stored(model)
+        disk = OnDisk(model)
+        tensors = disk.everything()
         said = {**described(model), "quant_method": METHOD}
-        self.quantization_config = WorkbenchConfig(manifest=manifest.model_dump(), **said)
+        self.quantization_config = WorkbenchConfig(manifest=disk.manifest.model_dump(), **said)
         model.config.quantization_config = self.quantization_config
         model._weight_conversions = []  # names are those in memory
         return tensors, {}
@@ -121,6 +124,19 @@ def attach(model: Any) -> None:
 
     if isinstance(model, PreTrainedModel) and getattr(model, "hf_quantizer", None) is None:
         model.hf_quantizer = WorkbenchQuantizer(WorkbenchConfig(), pre_quantized=False)  # type: ignore[assignment]
+
+
+def mark(model: nn.Module, is_quantized: bool) -> None:
+    """Set the flag that transformers sets on models that it loads quantized, or take it away.
+
+    Some of them read a weight unless it is there, and call the layer if it is.
+    """
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if isinstance(config, PreTrainedConfig):
+            vars(config).pop("_is_quantized", None)
+            if is_quantized:
+                config._is_quantized = True  # type: ignore[attr-defined]
 
 
 def _tie(model: Any) -> None:

@@ -1,4 +1,4 @@
-"""What every quantized module shares: weights, the input slot, calibration and freezing."""
+"""What every quantized module shares: weights, freezing and the way back."""
 
 from typing import Any, ClassVar, Self
 
@@ -8,17 +8,18 @@ from torch import Tensor, nn
 from workbench.ops.packing import pack, packed_words
 from workbench.quant.args import QuantArgs
 from workbench.quant.calibration import active_calibration
+from workbench.quant.modules.activations import QActivations
+from workbench.quant.modules.panels import QPanels
 from workbench.quant.modules.registry import class_name, quantized_class, registry
 from workbench.quant.modules.twin import twin_of, unparametrized
-from workbench.quant.observers import observers
 from workbench.quant.optimizers import Optimizer, default_optimizer
-from workbench.quant.rounding import from_grid, numbers_for, to_grid, to_storage
+from workbench.quant.rounding import from_grid, to_grid, to_storage
 from workbench.quant.tensor import Layout, QTensor
 
 ENDS = ("", "_packed", "_shape", "_scale", "_zero_point")  # of the buffers of a frozen weight
 
 
-class QModule(nn.Module):
+class QModule(QActivations, QPanels):
     """A module with quantized weights and, if asked, quantized inputs; a mixin of the float class.
 
     Until it is frozen it holds its float weights, quantizes them anew on each forward and passes
@@ -29,23 +30,17 @@ class QModule(nn.Module):
     * `weight_packed`     int32 [out, words] (`workbench.ops.packing`), with `weight_shape` int64
     * `weight_scale`      float32 [out, groups], or [1] for all
     * `weight_zero_point` int8 or float32 in the shape of the scale, where affine
-    * `input_scale`       float32 [1], and `input_zero_point` where affine, if inputs are static
-    * `input_transform`   float32 [in], the slot: what the input is multiplied by first; optional
 
-    The attribute `weight` is then a `QTensor` view of them. Subclasses say which attributes are
-    weights and what forward does with them.
+    and those of `QActivations`. The attribute `weight` is then a `QTensor` view of them. Subclasses
+    say which attributes are weights and what forward does with them.
     """
 
     weight_names: tuple[str, ...] = ("weight",)
     lead: ClassVar[int] = 1  # leading dimensions of a weight whose every entry has its own numbers
     transposed: bool = False  # whether weights are [..., in, out]
-    side: ClassVar[str] = "input"  # what `activations` are: inputs, or the outputs of norms
-    rounds_activations: ClassVar[bool] = True
 
     float_class: type[nn.Module]
     weights: QuantArgs | None
-    activations: QuantArgs | None
-    input_transform: Tensor | None
     like: Tensor
 
     @classmethod
@@ -75,9 +70,8 @@ class QModule(nn.Module):
         optimizer: Optimizer | None,
         name: str,
     ) -> None:
-        self.activations = activations = activations if self.rounds_activations else None
-        self.observer = observers[activations.observer]() if activations else None
-        self.frozen = self.read = False
+        self._setup_activations(activations)
+        self.frozen = self.read = self.called = False
         self.op = self.op_reason = ""
         self._numbers: dict[str, tuple[tuple[int, int], Tensor, Tensor | None]] = {}
         shapes = {n: self.oriented(self._parameters[n]).shape for n in self.weight_names}  # type: ignore[arg-type]
@@ -94,9 +88,9 @@ class QModule(nn.Module):
             assert like is not None
             # Moves and changes dtype with the module; tells what float dtype it works in.
             self.register_buffer("like", like.detach().new_empty(0), persistent=False)
-        for buffer in (f"{self.side}_scale", f"{self.side}_zero_point", "input_transform"):
-            self._buffers.setdefault(buffer, None)
         self.register_buffer("multiplier", None, persistent=False)
+        self.register_buffer("panels", None, persistent=False)
+        self.arithmetic: str | None = None
 
     # Weights
 
@@ -147,7 +141,9 @@ class QModule(nn.Module):
 
     def stored(self, name: str = "weight") -> QTensor:
         """The view of the frozen weight `name`."""
-        data = self._buffers.get(name)
+        data = self._buffers.get("panels")
+        if data is None:
+            data = self._buffers.get(name)
         if data is None:
             data = self._buffers[f"{name}_packed"]
         scale = self._buffers[f"{name}_scale"]
@@ -163,67 +159,10 @@ class QModule(nn.Module):
             return self.stored(name).dequantize()
         parameter = self._parameters[name]
         assert parameter is not None
-        if self.weights is None or active_calibration(self) is not None:
+        if active_calibration(self) is not None:
+            self.called = True
             return parameter
-        return self.fake_quantize_weight(name)
-
-    # Activations
-
-    @property
-    def static(self) -> bool:
-        """Whether activations have one scale that calibration must find."""
-        return self.activations is not None and not self.activations.dynamic
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether a static range is known, or none is needed."""
-        seen = self.observer is not None and self.observer.seen
-        return not self.static or self.frozen or seen
-
-    def take_input(self, x: Tensor) -> Tensor:
-        """Put `x` through the slot; observe it in calibration, round it otherwise."""
-        if self.input_transform is not None:
-            x = (x * self.input_transform).to(x.dtype)
-        return self.take_activation(x)
-
-    def take_activation(self, x: Tensor) -> Tensor:
-        """Observe `x` in calibration, round it otherwise."""
-        calibration = None if self.frozen else active_calibration(self)
-        if calibration is None:
-            return self.fake_quantize_activation(x)
-        if self.observer is not None and self.static:
-            calibration.watch(self, self.observer, x)
-        return x
-
-    def activation_numbers(self, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
-        """Scale and zero point for float32 `x`; None where they are static and not known yet."""
-        args = self.activations
-        assert args is not None
-        name = f"{self.side}_scale"
-        learned = self._parameters.get(name)  # in quantization-aware training
-        scale = self._buffers.get(name) if learned is None else learned
-        if self.static and scale is not None:
-            return scale, self._buffers[f"{self.side}_zero_point"]
-        if args.dynamic:
-            dims = (-1,) if args.granularity == "token" else tuple(range(x.dim()))
-            values = x.detach()
-            low, high = values.amin(dims, keepdim=True), values.amax(dims, keepdim=True)
-        elif self.observer is not None and self.observer.seen:
-            low, high = (end.to(x.device).reshape(1) for end in self.observer.range(args))
-        else:
-            return None
-        return numbers_for(low, high, args.qtype, not args.symmetric)
-
-    def fake_quantize_activation(self, x: Tensor) -> Tensor:
-        """The activation as integers stand for it, with a straight-through gradient."""
-        if self.activations is None or x.numel() == 0:
-            return x
-        values = x.float()
-        numbers = self.activation_numbers(values)
-        if numbers is None:
-            return x  # not calibrated yet: freeze will say so
-        rounded = from_grid(to_grid(values, *numbers, self.activations.qtype), *numbers)
-        return rounded.to(x.dtype)
+        return parameter if self.weights is None else self.fake_quantize_weight(name)
 
     # Training and freezing
 
@@ -232,7 +171,7 @@ class QModule(nn.Module):
         for name in self.weight_names if self.weights is not None else ():
             self._learn(name, *self.numbers(name))
         if self.static:
-            found = self.activation_numbers(next(self.parameters()).new_empty(0))
+            found = self._static_numbers()
             assert found is not None
             self._learn(self.side, *found)
         scales = (f"{name}_scale" for name in (*self.weight_names, self.side))
@@ -248,13 +187,7 @@ class QModule(nn.Module):
         """Replace the float weights by integers; the module computes with them from now on."""
         if self.frozen:
             return
-        if self.static:
-            found = self.activation_numbers(next(self.parameters()).new_empty(0))
-            if found is not None:
-                self._parameters.pop(f"{self.side}_scale", None)
-                self._buffers[f"{self.side}_scale"] = found[0].detach().reshape(1)
-                point = None if found[1] is None else found[1].reshape(1)
-                self._buffers[f"{self.side}_zero_point"] = point
+        self._freeze_activations()
         for name in self.weight_names if self.weights is not None else ():
             self._freeze_weight(name)
         self.become_frozen()
@@ -294,10 +227,7 @@ class QModule(nn.Module):
             for name in self.weight_names if self.weights is not None else ():
                 self._parameters.pop(name)
                 self._empty_weight(name, self.args_of(name), self.shapes[name])
-            if self.static and self.activations is not None:
-                self._buffers[f"{self.side}_scale"] = torch.empty(1)
-                if not self.activations.symmetric:
-                    self._buffers[f"{self.side}_zero_point"] = torch.empty(1)
+            self._empty_activations()
         self.observer = None
         self.frozen = True
 
@@ -339,7 +269,7 @@ class QModule(nn.Module):
         """Names of the buffers that quantization added, in use or not."""
         of_weights = [f"{name}{end}" for name in self.weight_names for end in ENDS]
         of_activations = [f"{self.side}_scale", f"{self.side}_zero_point"]
-        return [*of_weights, *of_activations, "input_transform", "multiplier"]
+        return [*of_weights, *of_activations, "input_transform", "multiplier", "panels"]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Move as any module does, but convert no number: rounding one scale changes every value.
@@ -361,7 +291,10 @@ class QModule(nn.Module):
         if name in self.__dict__.get("shapes", ()):
             if self.frozen and self.weights is not None:
                 return self.stored(name)
-            self.read = self.read or active_calibration(self) is not None
+            if active_calibration(self) is not None:
+                self.read = True
+            elif self.read and not self.called and name in self._parameters:
+                return self.fake_quantize_weight(name)  # whoever reads it multiplies by it
         return super().__getattr__(name)
 
     def extra_repr(self) -> str:
@@ -384,7 +317,7 @@ class QModule(nn.Module):
 
 # What from_float adds to the dictionary of a module and to_float leaves out.
 _OWN = frozenset(
-    {"weights", "activations", "optimizer", "observer", "frozen", "read", "op"}
+    {"weights", "activations", "optimizer", "observer", "frozen", "read", "called", "op"}
     | {"float_class", "op_reason", "shapes", "_numbers", "weight_names", "transposed"}
-    | {"_run", "_packed", "_integers"}
+    | {"_run", "arithmetic"}
 )

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from workbench import ops
 from workbench.quant.modules.base import QModule
 from workbench.quant.modules.registry import register_qmodule
 
@@ -11,10 +12,24 @@ class QEmbedding(QModule, nn.Embedding):  # type: ignore[misc] # torch annotates
     """A quantized `nn.Embedding`; its inputs are token ids, which nothing rounds."""
 
     rounds_activations = False
+    _bits: int = 8
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Embedding's own name
         if not self.frozen:
             weight = self.weight_now()
             return nn.functional.embedding(input, weight, self.padding_idx)
-        rows = self.stored()[input.flatten()]
-        return rows.dequantize().view(*input.shape, self.shapes["weight"][1])
+        rows, columns = self.shapes["weight"]
+        buffers = self._buffers
+        data = buffers["panels"]
+        if data is None:
+            data = buffers[self.weight_buffer]
+        scale, point = buffers["weight_scale"], buffers.get("weight_zero_point")
+        return self._run(input, data, scale, point, self._bits, rows, columns, self.like.dtype)
+
+    def prepare(self) -> None:
+        assert self.weights is not None
+        self._bits = self.weights.qtype.bits
+        # In panels only where a tied head holds them so: looking up is quick either way.
+        name = "embedding_indexed" if self._buffers["panels"] is None else "embedding_native"
+        chosen = next(one for one in ops.implementations if one.name == name)
+        self.op, self._run, self.op_reason = chosen.name, chosen.overload, chosen.what

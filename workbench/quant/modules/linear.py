@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench import ops
+from workbench.ops import native
 from workbench.quant.modules.base import QModule
 from workbench.quant.modules.registry import register_qmodule
 from workbench.quant.modules.transformed import TransformedLinear
@@ -13,38 +14,62 @@ class _Matrix(QModule):
     """`y = x W^T + b`; `workbench.ops` has the arithmetic of the frozen layer."""
 
     bias: Tensor | None
+    _bits: int = 8
 
     def apply_linear(self, x: Tensor) -> Tensor:
         """What the layer does, frozen or not."""
         if not self.frozen:
             taken = self.take_input(x)
             return torch.nn.functional.linear(taken, self.oriented(self.weight_now()), self.bias)
+        step, multiplier = None, self._buffers["multiplier"]
+        if self.integer_inputs:
+            step, multiplier = self._input_numbers(x)
+        elif self.activations is not None:
+            x = self.take_input(x)
+        rows, columns = self.shapes["weight"]
         buffers = self._buffers
-        data = buffers["weight_packed"] if self._packed else buffers["weight"]
-        scale = buffers["weight_scale"]
-        if self._integers:
-            return self._run(x, data, scale, self.bias, *self._input_numbers(x))
-        assert self.weights is not None
-        point = buffers.get("weight_zero_point")
-        bits, columns = self.weights.qtype.bits, self.shapes["weight"][1]
-        return self._run(self.take_input(x), data, scale, point, bits, columns, self.bias)
+        data = buffers["panels"]
+        if data is None:
+            data = buffers[self.weight_buffer]
+        scale, point = buffers["weight_scale"], buffers.get("weight_zero_point")
+        return self._run(
+            x, data, scale, point, self._bits, rows, columns, self.bias, step, multiplier
+        )
 
     @property
     def slot_shape(self) -> tuple[int]:
         return (self.shapes["weight"][1],)
 
     def prepare(self) -> None:
-        self._packed = self.weights is not None and self.weights.qtype.packed
-        self._integers = self._multiplies_integers()
-        chosen, self.op_reason = ops.select(
-            "w8a8_linear" if self._integers else "weight_only_linear",
-            self._buffers["weight_scale"].device.type,  # type: ignore[union-attr]
-        )
+        assert self.weights is not None
+        scale = self._buffers["weight_scale"]
+        assert scale is not None
+        self._bits = self.weights.qtype.bits
+        self.integer_inputs = self._multiplies_integers()
+        device, layer = scale.device.type, self._layer(scale)
+        if self.integer_inputs:
+            op = "a8_linear"
+        else:
+            op = self.arithmetic = self.arithmetic or _arithmetic(device, layer)
+        chosen, self.op_reason = ops.select(op, device, layer)
         self.op, self._run = chosen.name, chosen.overload
-        multiplier, scale = self.input_transform, self._buffers["input_scale"]
-        if self._integers and scale is not None:
-            multiplier = scale.reciprocal() if multiplier is None else multiplier / scale
-        self._buffers["multiplier"] = multiplier if self._integers else None
+        self.hold_panels(chosen.panels, self._bits)
+        self._buffers["multiplier"] = self._multiplier()
+
+    def _multiplier(self) -> Tensor | None:
+        """What the op multiplies inputs by: the slot, and the inverse of a static step."""
+        transform, step = self.input_transform, self._buffers["input_scale"]
+        if self.integer_inputs and step is not None:
+            return step.reciprocal() if transform is None else transform / step
+        # Inputs that are rounded in float go through the slot before.
+        return transform if self.integer_inputs or self.activations is None else None
+
+    def _layer(self, scale: Tensor) -> ops.Layer:
+        assert self.weights is not None
+        rows, columns = self.shapes["weight"]
+        groups = 1 if scale.dim() < 2 else scale.shape[1]
+        kind, affine = self.weights.qtype, self._buffers.get("weight_zero_point") is not None
+        return ops.Layer(rows, columns, kind.bits, groups, affine, kind.is_float, scale.dim() < 2)
 
     def _input_numbers(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """What the integer product multiplies inputs by, and their scale unless it is per token."""
@@ -57,16 +82,23 @@ class _Matrix(QModule):
         return scale, scale.reciprocal() if multiplier is None else multiplier / scale
 
     def _multiplies_integers(self) -> bool:
-        """Whether weight and input are both int8 as the integer product wants them."""
+        """Whether the weight is of integers that kernels know and the input of symmetric int8."""
         w, a = self.weights, self.activations
         return (
             w is not None
             and a is not None
-            and w.dtype == a.dtype == "int8"
-            and w.symmetric
+            and not w.qtype.is_float
+            and w.qtype.bits in native.BITS
+            and a.dtype == "int8"
             and a.symmetric
-            and w.granularity in ("tensor", "channel")
         )
+
+
+def _arithmetic(device: str, layer: ops.Layer) -> str:
+    """The op for float inputs where nothing was decided: the native one if it can."""
+    native_one = next(o for o in ops.implementations if o.name == "weight_only_linear_native")
+    able = native_one.obstacle(device, layer) is None
+    return native_one.op if able else "dequantized_linear"
 
 
 # FalconLinear multiplies by the weight itself; as a plain linear it computes the same.

@@ -3,7 +3,10 @@
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from workbench.quant.args import QuantArgs
 from workbench.quant.modules.base import QModule
+from workbench.quant.modules.inputs import QInputs
+from workbench.quant.modules.norm import QLayerNorm
 from workbench.quant.modules.parameters import QExperts
 from workbench.quant.modules.registry import class_name, registry
 
@@ -23,6 +26,19 @@ def qmodule_for(module: nn.Module) -> type[QModule] | None:
     if type(module).__name__.endswith("Experts") and QExperts.names_in(module):
         return QExperts
     return None
+
+
+def class_for(module: nn.Module, weights: QuantArgs | None) -> type[QModule] | None:
+    """The quantized class for `module` with such `weights`; with none it rounds activations only.
+
+    None where there is no such class.
+    """
+    found = qmodule_for(module)
+    if weights is not None:
+        return found
+    if is_norm(module):
+        return QLayerNorm
+    return QInputs if found is not None and found.rounds_activations else None
 
 
 def _has_weights(module: nn.Module, found: type[QModule]) -> bool:

@@ -1,0 +1,88 @@
+/* The C interface of the native kernels: plain pointers and sizes, no torch.
+ *
+ * A linear layer y = x W^T + b whose weights are integers of 2, 4 or 8 bits, in any number of groups
+ * along the inputs. Activations become one to three signed 8-bit digits, so that every product is
+ * u8 x s8 with an int32 sum:
+ *
+ *   v[m,k]   = clamp(round(x[m,k] * multiplier[k] * inverse[m]))      digits: v = sum_d digit_d 256^d
+ *   t[m,n,g] = sum over group g of v[m,k] * q[n,k]                    exact sums for each digit,
+ *              joined in float, the highest digit first: t = t * 256 + sum_d
+ *   y[m,n]   = (sum_g (t[m,n,g] - zero[n,g] * sum_g v) * scale[n,g]) * step[m] + bias[n]
+ *
+ * in float32, groups in ascending order, each operation rounded by itself (no fused multiply-add).
+ * Every level computes the same bits, as does `workbench.ops.digits` in Python.
+ *
+ * Copyright: see LICENSE.
+ */
+#ifndef WORKBENCH_KERNELS_H
+#define WORKBENCH_KERNELS_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define WB_API __declspec(dllexport)
+#else
+#define WB_API __attribute__((visibility("default")))
+#endif
+
+#define WB_INTERFACE 1 /* raised with every change of a signature or of a packed layout */
+
+enum wb_dtype { WB_F32 = 0, WB_BF16 = 1, WB_F16 = 2, WB_I8 = 3 };
+enum wb_activation { WB_NONE = 0, WB_RELU = 1, WB_GELU = 2, WB_GELU_TANH = 3, WB_SILU = 4 };
+
+WB_API int wb_interface(void);
+
+/* The instruction sets this library has code for, from slowest to fastest: 0 .. wb_levels() - 1. */
+WB_API int wb_levels(void);
+WB_API const char *wb_level_name(int level);
+/* NULL where this machine can run `level`, else why it cannot. */
+WB_API const char *wb_level_obstacle(int level);
+/* The level in use: what WORKBENCH_KERNELS names, else the fastest. Out of range: leaves it. */
+WB_API int wb_level(void);
+WB_API int wb_set_level(int level);
+
+/* Bytes that `rows` x `columns` weights of `bits` (2, 4, 8) take when packed for the kernels. */
+WB_API int64_t wb_packed_bytes(int64_t rows, int64_t columns, int bits);
+/* Pack int8 values, row-major [rows, columns], and the reverse. Same layout at every level. */
+WB_API void wb_pack(const int8_t *values, int64_t rows, int64_t columns, int bits, uint8_t *packed);
+WB_API void wb_unpack(const uint8_t *packed, int64_t rows, int64_t columns, int bits,
+                      int8_t *values);
+
+/* One linear layer; 0, or 1 where a size is not what the kernels can do, or memory ran out.
+ *
+ * x           [m, k], rows `x_stride` elements apart
+ * packed      from wb_pack, [n, k] of `bits`
+ * scale, zero [groups][n] (so a group's scales lie side by side), `zero` of type F32 or I8, or
+ *             NULL; with one_scale, scale[0] and zero[0] hold for all
+ * bias        [n] of type bias_dtype, or NULL
+ * multiplier  [k], or [1] with one_multiplier, or NULL
+ * step        the static step of the activations [1], their multiplier holding its inverse; or
+ *             NULL: each row has its own, max|row| / (largest value of `digits` digits)
+ * digits      1, 2 or 3
+ * y           [m, n], rows `n` apart
+ */
+WB_API int wb_linear(const void *x, int x_dtype, int64_t x_stride, int64_t m, int64_t k,
+                     const uint8_t *packed, int bits, int64_t n, int64_t groups,
+                     const float *scale, int one_scale, const void *zero, int zero_dtype,
+                     const void *bias, int bias_dtype, const float *multiplier,
+                     int one_multiplier, const float *step, int digits, int activation,
+                     void *y, int y_dtype, int threads);
+
+/* Rows of a packed, quantized embedding in float: y[i] = (q[id[i]] - zero) * scale. Returns 1 and
+ * writes nothing where an id is out of range. */
+WB_API int wb_embedding(const int64_t *ids, int64_t count, const uint8_t *packed, int bits,
+                        int64_t rows, int64_t columns, int64_t groups, const float *scale,
+                        int one_scale, const void *zero, int zero_dtype, void *y, int y_dtype);
+
+/* 8-bit multiply-adds per second of one core at the level in use, operands in registers: the
+ * ceiling that wb_linear can be measured against. Runs for about `seconds`. */
+WB_API double wb_peak(double seconds);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,8 @@
+#include "vec_avx2.hpp"
+
+#include "linear.hpp"
+#include "peak.hpp"
+
+namespace workbench {
+const Level avx2 = {"avx2", linear_in_registers, peak_in_registers};
+}  // namespace workbench

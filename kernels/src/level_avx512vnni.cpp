@@ -1,0 +1,8 @@
+#include "vec_avx512.hpp"
+
+#include "linear.hpp"
+#include "peak.hpp"
+
+namespace workbench {
+const Level avx512vnni = {"avx512vnni", linear_in_registers, peak_in_registers};
+}  // namespace workbench

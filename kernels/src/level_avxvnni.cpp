@@ -1,0 +1,9 @@
+#define WB_AVXVNNI
+#include "vec_avx2.hpp"
+
+#include "linear.hpp"
+#include "peak.hpp"
+
+namespace workbench {
+const Level avxvnni = {"avxvnni", linear_in_registers, peak_in_registers};
+}  // namespace workbench

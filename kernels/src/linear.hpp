@@ -1,0 +1,201 @@
+// The linear layer in registers: the same code at every level but AMX, over the types of a vec_*.hpp.
+#pragma once
+
+#include <omp.h>
+
+#include <utility>
+
+#include "epilogue.hpp"
+
+namespace workbench {
+namespace {
+
+// Loops over registers. Indices have to be constants from the start: gcc unrolls its loops too late
+// to keep an array in registers.
+template <int I>
+struct Index {
+    static constexpr int value = I;
+};
+template <class F, int... I>
+__attribute__((always_inline)) inline void each_of(std::integer_sequence<int, I...>, const F &f) {
+    (f(Index<I>()), ...);
+}
+template <int N, class F>
+__attribute__((always_inline)) inline void each(const F &f) {
+    each_of(std::make_integer_sequence<int, N>(), f);
+}
+#define WB_EACH(i, count) each<count>([&](auto i##_) __attribute__((always_inline)) { \
+    constexpr int i = decltype(i##_)::value;
+#define WB_END });
+
+// Sums of products over lines [line, end) of `P` panels, for `R` rows of digits, from `starts` on:
+// the one loop that takes the time, in a function of its own so that registers suffice.
+template <int R, int P, int BITS>
+__attribute__((noinline)) void multiply(const uint8_t *w, int64_t stride, int64_t line, int64_t end,
+                                        const int8_t *const *rows, const int32_t *const *starts,
+                                        int32_t *out) {
+    constexpr int FIELDS = 8 / BITS;
+    Sums sums[R][P];
+    const int8_t *x[R];
+    WB_EACH(r, R)
+        x[r] = rows[r];
+        const int32_t from = *starts[r];
+        WB_EACH(p, P) sums[r][p] = start(from); WB_END
+    WB_END
+    for (; line < end; ++line) {
+        Bytes packed[P];
+        WB_EACH(p, P)
+            packed[p] = load_line(w + p * stride + line * LINE);
+            __builtin_prefetch(w + p * stride + line * LINE + 1024);
+        WB_END
+        WB_EACH(f, FIELDS)
+            const int64_t k = (line * FIELDS + f) * 4;
+            const int64_t at = (k / 64) * TILE + k % 64;
+            Bytes values[P];
+            WB_EACH(p, P) values[p] = field<BITS>(packed[p], f); WB_END
+            WB_EACH(r, R)
+                int32_t four;
+                std::memcpy(&four, x[r] + at, 4);
+                WB_EACH(p, P) multiply_add(sums[r][p], values[p], four); WB_END
+            WB_END
+        WB_END
+    }
+    WB_EACH(r, R)
+        WB_EACH(p, P) store_ints(out + (r * P + p) * LANES, total(sums[r][p])); WB_END
+    WB_END
+}
+
+// `M` rows of x against `P` panels.
+template <int M, int D, int P, int BITS>
+void block(const Linear &c, const Activations &a, int64_t row, int64_t panel) {
+    constexpr int R = M * D;
+    const int64_t padded = padded_inputs(c.k), per_block = rows_per_block(D);
+    const int64_t stride = panel_bytes(c.k, BITS), all_lines = lines(c.k, BITS);
+    const int64_t group_lines = c.groups == 1 ? all_lines : all_lines / c.groups;
+    const int8_t *x[R];
+    const int32_t *starts[R];
+    for (int r = 0; r < R; ++r) {
+        const int64_t m = row + r / D;
+        x[r] = a.digits + (m / per_block) * padded * 16 + ((m % per_block) * D + r % D) * 64;
+        starts[r] = a.starts + (row * D + r) * c.groups;
+    }
+    alignas(64) int32_t sums[R * P * LANES];
+    alignas(64) float kept[M * P * LANES];
+    for (int64_t g = 0; g < c.groups; ++g) {
+        multiply<R, P, BITS>(c.packed + panel * stride, stride, g * group_lines,
+                             (g + 1) * group_lines, x, starts, sums);
+        for (int r = 0; r < R; ++r) ++starts[r];
+        for (int p = 0; p < P; ++p) {
+            const Columns to = columns(c, panel + p);
+            const Floats scale = to.scale(g), zero = to.zero(g);
+            for (int m = 0; m < M; ++m)
+                finish_group<D>(to, a, g, scale, zero, row + m, sums + (m * D * P + p) * LANES, P * LANES,
+                                kept + (m * P + p) * LANES);
+        }
+    }
+}
+
+template <int M, int D, int P, int BITS>
+void rows(const Linear &c, const Activations &a, int64_t &row, int64_t end, int64_t panel) {
+    for (; row + M <= end; row += M) block<M, D, P, BITS>(c, a, row, panel);
+    if constexpr (M > 1) rows<M / 2, D, P, BITS>(c, a, row, end, panel);
+}
+
+template <int D, int P, int BITS>
+void all_rows(const Linear &c, const Activations &a, int64_t row, int64_t end, int64_t panel) {
+    constexpr int M = ROWS / D > 0 ? ROWS / D : 1;
+    rows<M, D, P, BITS>(c, a, row, end, panel);
+}
+
+template <int D, int BITS>
+void part(const Linear &c, const Activations &a, int64_t row, int64_t rows_end, int64_t panel,
+          int64_t panels_end) {
+    for (; panel + PANELS <= panels_end; panel += PANELS)
+        all_rows<D, PANELS, BITS>(c, a, row, rows_end, panel);
+    for (; panel < panels_end; ++panel) all_rows<D, 1, BITS>(c, a, row, rows_end, panel);
+}
+
+template <int D>
+void part_of(const Linear &c, const Activations &a, int64_t row, int64_t rows_end, int64_t panel,
+             int64_t panels_end) {
+    if (c.bits == 8) part<D, 8>(c, a, row, rows_end, panel, panels_end);
+    if (c.bits == 4) part<D, 4>(c, a, row, rows_end, panel, panels_end);
+    if (c.bits == 2) part<D, 2>(c, a, row, rows_end, panel, panels_end);
+}
+
+// What multiplies rows [row, rows_end) by panels [panel, panels_end).
+using Part = void (*)(const Linear &, const Activations &, int64_t row, int64_t rows_end,
+                      int64_t panel, int64_t panels_end);
+
+inline void part_in_registers(const Linear &c, const Activations &a, int64_t row, int64_t rows_end,
+                              int64_t panel, int64_t panels_end) {
+    if (c.digits == 1) part_of<1>(c, a, row, rows_end, panel, panels_end);
+    if (c.digits == 2) part_of<2>(c, a, row, rows_end, panel, panels_end);
+    if (c.digits == 3) part_of<3>(c, a, row, rows_end, panel, panels_end);
+}
+
+// Quantize all rows, then multiply: panels shared out among threads, rows where panels are few.
+// `rows_unit` and `panels_unit` are what `multiply` takes best at a time.
+inline int run(const Linear &c, Part multiply, int64_t rows_unit, int64_t panels_unit) {
+    const int64_t padded = padded_inputs(c.k), groups = c.groups, digits = c.digits;
+    const int64_t blocks = ceil_div(c.m, rows_per_block(c.digits));
+    constexpr int64_t TINY = 1 << 18;  // multiply-adds below which a second thread costs more
+    const int64_t work = c.m * c.n * c.k;
+    int threads = work * digits < TINY || c.threads < 1 ? 1 : c.threads;
+    if (omp_in_parallel()) threads = 1;
+
+    Activations a;
+    a.row_floats = padded;
+    const int64_t digit_bytes = blocks * padded * 16, starts = c.m * digits * groups;
+    char *memory = static_cast<char *>(
+        scratch(0, digit_bytes + 4 * (starts + c.m * groups + c.m + threads * padded) + 64));
+    if (!memory) return 1;
+    a.digits = reinterpret_cast<int8_t *>(memory);
+    a.row = reinterpret_cast<float *>(memory + digit_bytes);  // 64-byte aligned, as blocks are
+    a.starts = reinterpret_cast<int32_t *>(a.row + threads * padded);
+    a.sums = reinterpret_cast<float *>(a.starts + starts);
+    a.steps = a.sums + c.m * groups;
+    clear_rest(c, a);
+
+    const int64_t many = panels(c.n);
+    const int64_t panel_parts = ceil_div(many, panels_unit);
+    const int64_t across = panel_parts < threads ? panel_parts : threads;
+    const int64_t down = threads / (across > 0 ? across : 1);
+    if (threads == 1) {
+        for (int64_t r = 0; r < c.m; ++r) quantize_row(c, a, r);
+        multiply(c, a, 0, c.m, 0, many);
+        return 0;
+    }
+    const bool quantize_apart = c.m >= 2 * threads;
+    if (!quantize_apart)
+        for (int64_t r = 0; r < c.m; ++r) quantize_row(c, a, r);
+#pragma omp parallel num_threads(threads)
+    {
+        const int64_t team = omp_get_num_threads(), me = omp_get_thread_num();
+        if (quantize_apart) {
+            Activations mine = a;
+            mine.row = a.row + me * padded;
+            for (int64_t r = c.m * me / team; r < c.m * (me + 1) / team; ++r)
+                quantize_row(c, mine, r);
+#pragma omp barrier
+        }
+        // A team may be smaller than asked for; then each thread takes several shares.
+        for (int64_t share = me; share < across * down; share += team) {
+            const int64_t i = share % across, j = share / across;
+            const int64_t first = panel_parts * i / across * panels_unit;
+            const int64_t last = panel_parts * (i + 1) / across * panels_unit;
+            const int64_t row_parts = ceil_div(c.m, rows_unit);
+            const int64_t top = row_parts * j / down * rows_unit;
+            const int64_t bottom = row_parts * (j + 1) / down * rows_unit;
+            multiply(c, a, top, bottom < c.m ? bottom : c.m, first, last < many ? last : many);
+        }
+    }
+    return 0;
+}
+
+inline int linear_in_registers(const Linear &c) {
+    return run(c, part_in_registers, ROWS / c.digits > 0 ? ROWS / c.digits : 1, PANELS);
+}
+
+}  // namespace
+}  // namespace workbench

@@ -1,0 +1,78 @@
+"""Which implementation of an op computes a layer on this machine, and why."""
+
+import time
+from functools import cache
+from statistics import median
+
+import torch
+
+from workbench.ops import native
+from workbench.ops.registry import Implementation, Layer, implementations
+
+ROWS = (1, 128)  # of activations, as in decoding and in a prompt
+MARGIN = 0.9  # of the time of the one expected to be faster, which noise must not beat
+MOST_ROWS = 2048  # of the weight, when measuring: more of them change no ratio
+
+
+def select(op: str, device: str, layer: Layer) -> tuple[Implementation, str]:
+    """Choose the implementation of `op` for `layer` on a device type; return it and the reason.
+
+    Implementations of one op compute the same bits, so where several are quick the faster one is
+    taken, as measured here once for each shape. Raises RuntimeError where none can run.
+    """
+    return _select(op, device, layer, torch.get_num_threads(), native_level())
+
+
+def native_level() -> str | None:
+    """The level of the native kernels in use, None without them."""
+    return native.status().level
+
+
+@cache
+def _select(
+    op: str, device: str, layer: Layer, threads: int, level: str | None
+) -> tuple[Implementation, str]:
+    able: list[Implementation] = []
+    passed_over: list[str] = []
+    for one in implementations:
+        if one.op == op:
+            obstacle = one.obstacle(device, layer)
+            able.append(one) if obstacle is None else passed_over.append(f"{one.name}: {obstacle}")
+    if not able:
+        raise RuntimeError(f"no implementation of {op} runs on {device}: {'; '.join(passed_over)}")
+    quick = [one for one in able if one.quick]
+    chosen, why = able[0], able[0].what + (f" ({level})" if able[0].panels else "")
+    if len(quick) > 1 and op != "embedding" and device == "cpu":
+        chosen, why = _fastest(quick, layer, threads)
+    return chosen, "; ".join([why, *passed_over])
+
+
+def _fastest(quick: list[Implementation], layer: Layer, threads: int) -> tuple[Implementation, str]:
+    smaller = Layer(**{**vars(layer), "rows": min(layer.rows, MOST_ROWS)})
+    times = {one.name: [_milliseconds(one, smaller, rows) for rows in ROWS] for one in quick}
+    chosen = quick[0]
+    for other in quick[1:]:
+        ratios = [a / b for a, b in zip(times[other.name], times[chosen.name], strict=True)]
+        if max(ratios) < MARGIN:
+            chosen = other
+    told = ", ".join(
+        f"{name} {' and '.join(f'{t:.3f}' for t in each)} ms" for name, each in times.items()
+    )
+    return chosen, (
+        f"measured here for {' and '.join(map(str, ROWS))} tokens with {threads} "
+        f"thread{'s' if threads > 1 else ''}: {told}"
+    )
+
+
+def _milliseconds(one: Implementation, layer: Layer, tokens: int) -> float:
+    g = torch.Generator().manual_seed(0)
+    values = torch.randint(-127, 128, (layer.rows, layer.columns), generator=g, dtype=torch.int8)
+    data = native.pack(values, layer.bits) if one.panels else values
+    scale = torch.ones(1) if layer.whole else torch.ones(layer.rows, 1)
+    x = torch.randn(tokens, layer.columns, generator=g)
+    run, found = one.overload, []
+    for _ in range(6):
+        start = time.perf_counter()
+        run(x, data, scale, None, layer.bits, layer.rows, layer.columns)
+        found.append(1e3 * (time.perf_counter() - start))
+    return median(found[1:])

@@ -1,0 +1,34 @@
+"""Layers whose inputs are quantized and whose weights stay in float."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from workbench.quant.modules.base import QModule
+from workbench.quant.modules.transformed import TransformedLinear
+
+
+class QInputs(QModule):
+    """A layer with one input, of any class, that rounds it and keeps its weights in float."""
+
+    weight_names = ()
+
+    @classmethod
+    def bases_for(cls, float_class: type[nn.Module]) -> tuple[type, ...]:
+        # The slot does what a transformed linear did, before rounding.
+        return (cls, nn.Linear if float_class is TransformedLinear else float_class)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        named = {name: self.take_input(x) for name, x in kwargs.items()}
+        return super().forward(*map(self.take_input, args), **named)  # type: ignore[no-any-return]
+
+    @property
+    def slot_shape(self) -> tuple[int] | None:
+        return (self.in_features,) if isinstance(self, nn.Linear) else None
+
+    def to_float(self) -> nn.Module:
+        made = super().to_float()
+        if self.input_transform is not None:
+            made.__class__ = TransformedLinear
+            made.register_buffer("input_transform", self.input_transform)
+        return made

@@ -1,0 +1,89 @@
+"""Weights packed for the native kernels: the one copy in memory, in another order than on disk."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.ops import native
+from workbench.ops.packing import pack
+from workbench.ops.weights import integers
+
+
+class QPanels(nn.Module):
+    """The half of a quantized module that holds the matrix `weight` in panels, where kernels do.
+
+    The buffer `panels` then stands in for `weight` or `weight_packed`, which is None; `state_dict`
+    and loading see the latter, bit for bit. Scales and zero points [out, groups] lie in memory with
+    the rows of a group side by side.
+    """
+
+    panels: Tensor | None
+    shapes: dict[str, torch.Size]
+
+    @property
+    def weight_buffer(self) -> str:
+        """The buffer that integers of `weight` have outside of panels."""
+        return "weight_packed" if "weight_packed" in self._buffers else "weight"
+
+    def hold_panels(self, wanted: bool, bits: int) -> None:
+        """Pack the integers, or unpack them, if they lie the other way."""
+        rows, columns = self.shapes["weight"]
+        held = self._buffers.get("panels")
+        if wanted and held is None:
+            data = self._buffers[self.weight_buffer]
+            assert data is not None
+            self.panels = native.pack(integers(data, bits, rows, columns), bits)
+            self._buffers[self.weight_buffer] = None
+            for name in ("weight_scale", "weight_zero_point"):
+                numbers = self._buffers.get(name)
+                if numbers is not None and numbers.dim() == 2:
+                    self._buffers[name] = numbers.t().contiguous().t()
+        elif not wanted and held is not None:
+            self._buffers[self.weight_buffer] = self._unpacked(bits)
+            self.panels = None
+
+    def _unpacked(self, bits: int) -> Tensor:
+        assert self.panels is not None
+        values = native.unpack(self.panels, bits, *self.shapes["weight"])
+        return pack(values, bits) if self.weight_buffer == "weight_packed" else values
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self._buffers.get("panels") is not None:
+            destination[prefix + self.weight_buffer] = self._unpacked(self._bits)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        held = self._buffers.get("panels") is not None
+        if held:
+            self.hold_panels(False, self._bits)
+        super()._load_from_state_dict(*arguments)
+        if held:
+            self.prepare()
+
+    def take_panels(self, holder: "QPanels") -> None:
+        """Use the integers that `holder` has in panels, which are the same."""
+        for name in ("panels", "weight_scale", "weight_zero_point"):
+            if name in holder._buffers:
+                self._buffers[name] = holder._buffers[name]
+        self._buffers[self.weight_buffer] = None
+        self.prepare()
+
+    @property
+    def _bits(self) -> int:
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Derive what the frozen forward needs from the buffers."""
+        raise NotImplementedError
+
+
+def share_panels(tied: Sequence[QPanels]) -> None:
+    """Where one of several modules with the same integers holds them in panels, let all do so."""
+    holder = next((m for m in tied if m._buffers.get("panels") is not None), None)
+    for other in tied:
+        if holder is not None and other is not holder:
+            other.take_panels(holder)
