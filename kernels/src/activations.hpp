@@ -41,82 +41,94 @@ inline Floats multiplied(const Linear &c, Floats x, int64_t at, int count) {
                                              : load_some(c.multiplier + at, count));
 }
 
-// The step of a row: max|row| / largest value, and no number where the row holds one that is none
-// or is infinite, so that all of its outputs are none.
-inline float step_of(const Linear &c, const float *row, int64_t padded) {
-    Floats most = all(0);
-    bool numbers = true;
-    for (int64_t k = 0; k < padded; k += 16) {
-        const Floats x = load(row + k);
-        numbers = numbers && all_numbers(x);
+// One row in float, multiplied and padded with zeros, and the step that its largest number asks for:
+// max|row| / largest value; no number where the row holds one that is none or is infinite, so that
+// all of its outputs are none.
+inline float load_row(const Linear &c, const Activations &a, int64_t r) {
+    const int64_t padded = padded_inputs(c.k), whole = c.k - c.k % 16;
+    const char *base = static_cast<const char *>(c.x) + r * c.x_stride * (c.x_dtype ? 2 : 4);
+    float *row = a.row;
+    Floats most = all(0), nothing = all(0);
+    const auto take = [&](Floats x, int64_t k) {
+        store(row + k, x);
         most = greater(absolute(x), most);
+        nothing = add(nothing, sub(x, x));  // stays zero but for infinity and what is no number
+    };
+    for (int64_t k = 0; k < whole; k += 16)
+        take(multiplied(c, load_any(base, c.x_dtype, k), k, 16), k);
+    if (whole < c.k) {
+        const int count = static_cast<int>(c.k - whole);
+        take(multiplied(c, load_any_some(base, c.x_dtype, whole, count), whole, count), whole);
     }
-    const float step = highest(most) / LARGEST[c.digits];
-    const float least = 1e-30f;
-    const float kept = step > least ? step : least;
-    return numbers ? kept + (kept - kept) : __builtin_nanf("");
+    for (int64_t k = whole + (whole < c.k ? 16 : 0); k < padded; k += 16) store(row + k, all(0));
+    const float step = highest(most) / LARGEST[c.digits], least = 1e-30f;
+    return all_numbers(nothing) ? (step > least ? step : least) : __builtin_nanf("");
 }
 
-template <int D>
-inline void write_digits(const Linear &c, const Activations &a, int64_t r, float inverse) {
+template <int D, bool STATIC>
+inline void write_digits(const Linear &c, const Activations &a, int64_t r) {
     const int64_t padded = padded_inputs(c.k), per_block = rows_per_block(D);
+    // Stores of bytes may alias anything: what the loop reads is copied first.
+    const int64_t groups = c.groups, size = c.k / groups;
+    const bool apart = groups > 1 && size % 16;  // groups end inside of sixteen
     const float *row = a.row;
     int8_t *out = a.digits + (r / per_block) * padded * 16 + (r % per_block) * D * 64;
     const Floats low = all(D == 1 ? -128.0f : -LARGEST[D]), high = all(LARGEST[D]);
-    const int64_t size = c.k / c.groups;
-    int32_t sums[D] = {};
-    int64_t group = 0, end = c.groups == 1 ? padded : size;
-    const auto finish_group = [&] {
+    const Floats inverse = all(1.0f / a.steps[r]);
+    const auto finish_group = [&](int64_t group, const int32_t (&totals)[D]) {
         float whole = 0;
         for (int d = 0; d < D; ++d) {
-            a.starts[(r * D + d) * c.groups + group] = -OFFSET[c.bits] * sums[d];
-            whole = whole * 256 + static_cast<float>(sums[d]);
-            sums[d] = 0;
+            a.starts[(r * D + d) * groups + group] = -OFFSET[c.bits] * totals[d];
+            whole = whole * 256 + static_cast<float>(totals[d]);
         }
-        a.sums[r * c.groups + group] = whole;
-        ++group;
-        end += size;
+        a.sums[r * groups + group] = whole;
     };
-    for (int64_t k = 0; k < padded; k += 16) {
-        Floats v = load(row + k);
-        if (!c.step) v = mul(v, all(inverse));
-        Ints rest = rounded(lesser(greater(numbers_or_zero(v), low), high));
-        int8_t *to = out + (k / 64) * TILE + k % 64;
-        Ints digit[D];
-        for (int d = D - 1; d > 0; --d) {
-            digit[d] = low_digit(rest);
-            rest = shift_digit(minus(rest, digit[d]));
-        }
-        digit[0] = rest;
+    Ints sums[D];
+    for (int d = 0; d < D; ++d) sums[d] = no_ints();
+    const auto totals = [&](int32_t (&to)[D]) __attribute__((always_inline)) {
         for (int d = 0; d < D; ++d) {
-            store_bytes(to + d * 64, digit[d]);
-            if (c.groups == 1 || size % 16 == 0) sums[d] += sum(digit[d]);
+            to[d] = sum(sums[d]);
+            sums[d] = no_ints();
         }
-        if (c.groups > 1 && size % 16) {  // groups end inside these sixteen
-            for (int i = 0; i < 16 && k + i < c.k; ++i) {
-                for (int d = 0; d < D; ++d) sums[d] += to[d * 64 + i];
-                if (k + i + 1 == end) finish_group();
-            }
-        } else if (k + 16 >= end && group < c.groups) {
-            finish_group();
+    };
+    int32_t found[D];
+    for (int64_t k = 0, group = 0, end = size; k < padded; k += 16) {
+        Floats v = load(row + k);
+        if (STATIC) v = numbers_or_zero(v);
+        else v = mul(v, inverse);
+        if (STATIC || D > 1) v = lesser(greater(v, low), high);  // one digit of its own row fits
+        Ints rest = rounded(v);
+        int8_t *to = out + (k / 64) * TILE + k % 64;
+        for (int d = D - 1; d >= 0; --d) {
+            const Ints digit = d ? low_digit(rest) : rest;
+            rest = shift_digit(minus(rest, digit));
+            store_bytes(to + d * 64, digit);
+            if (!apart) sums[d] = plus(sums[d], digit);
+        }
+        if (groups > 1 && !apart && k + 16 == end && group < groups) {
+            totals(found);
+            finish_group(group++, found);
+            end += size;
         }
     }
-    while (group < c.groups) finish_group();  // no inputs at all
+    if (groups == 1) {
+        totals(found);
+        finish_group(0, found);
+    }
+    for (int64_t k = 0, group = 0; apart && group < groups; ++group) {
+        for (int d = 0; d < D; ++d) found[d] = 0;
+        for (const int64_t end = k + size; k < end; ++k)
+            for (int d = 0; d < D; ++d) found[d] += out[(k / 64) * TILE + k % 64 + d * 64];
+        finish_group(group, found);
+    }
 }
 
 inline void quantize_row(const Linear &c, Activations a, int64_t r) {
-    const int64_t padded = padded_inputs(c.k);
-    const char *base = static_cast<const char *>(c.x) + r * c.x_stride * (c.x_dtype ? 2 : 4);
-    for (int64_t k = 0; k < padded; k += 16) {
-        const int count = static_cast<int>(k + 16 <= c.k ? 16 : (k < c.k ? c.k - k : 0));
-        store(a.row + k, count ? multiplied(c, load_any_some(base, c.x_dtype, k, count), k, count)
-                               : all(0));
-    }
-    a.steps[r] = c.step ? c.step[0] : step_of(c, a.row, padded);
-    const float inverse = 1.0f / a.steps[r];
-    if (c.digits == 1) write_digits<1>(c, a, r, inverse);
-    if (c.digits == 2) write_digits<2>(c, a, r, inverse);
-    if (c.digits == 3) write_digits<3>(c, a, r, inverse);
+    const float step = load_row(c, a, r);
+    a.steps[r] = c.step ? c.step[0] : step;
+    if (c.digits == 1) c.step ? write_digits<1, true>(c, a, r) : write_digits<1, false>(c, a, r);
+    if (c.digits == 2) c.step ? write_digits<2, true>(c, a, r) : write_digits<2, false>(c, a, r);
+    if (c.digits == 3) c.step ? write_digits<3, true>(c, a, r) : write_digits<3, false>(c, a, r);
 }
 
 // Rows of a last, partial block that hold no activation: nothing is read of their products.

@@ -28,6 +28,8 @@ __attribute__((always_inline)) inline void each(const F &f) {
     constexpr int i = decltype(i##_)::value;
 #define WB_END });
 
+constexpr int64_t AHEAD = 4096;  // bytes to fetch ahead of a panel, as measured in decoding
+
 // Sums of products over lines [line, end) of `P` panels, for `R` rows of digits, from `starts` on:
 // the one loop that takes the time, in a function of its own so that registers suffice.
 template <int R, int P, int BITS>
@@ -46,7 +48,7 @@ __attribute__((noinline)) void multiply(const uint8_t *w, int64_t stride, int64_
         Bytes packed[P];
         WB_EACH(p, P)
             packed[p] = load_line(w + p * stride + line * LINE);
-            __builtin_prefetch(w + p * stride + line * LINE + 1024);
+            __builtin_prefetch(w + p * stride + line * LINE + AHEAD);
         WB_END
         WB_EACH(f, FIELDS)
             const int64_t k = (line * FIELDS + f) * 4;
@@ -95,6 +97,69 @@ void block(const Linear &c, const Activations &a, int64_t row, int64_t panel) {
     }
 }
 
+// The same for so few rows that all stays in registers, which is what decoding lives on: one panel
+// after the other, so that memory is read as one stream, in four independent chains of sums.
+template <int M, int D, int BITS>
+void small_block(const Linear &c, const Activations &a, int64_t row, int64_t panel) {
+    constexpr int FIELDS = 8 / BITS, R = M * D, CHAINS = 4, UNROLLED = CHAINS / FIELDS;
+    const int64_t padded = padded_inputs(c.k), per_block = rows_per_block(D), groups = c.groups;
+    const int64_t all_lines = lines(c.k, BITS);
+    const int64_t group_lines = groups == 1 ? all_lines : all_lines / groups;
+    const uint8_t *w = c.packed + panel * panel_bytes(c.k, BITS);
+    const int8_t *x[R];
+    WB_EACH(r, R)
+        const int64_t m = row + r / D;
+        x[r] = a.digits + (m / per_block) * padded * 16 + ((m % per_block) * D + r % D) * 64;
+    WB_END
+    const Columns to = columns(c, panel);
+    const int32_t *starts = a.starts + row * D * groups;
+    const float *scales = c.scale + panel * LANES;
+    const bool whole = !c.one_scale && to.count == LANES;
+    Floats y[M];
+    WB_EACH(m, M) y[m] = all(0); WB_END
+    for (int64_t g = 0, line = 0; g < groups; ++g) {
+        Sums sums[R][CHAINS];
+        WB_EACH(r, R)
+            const int32_t from = starts[r * groups + g];
+            WB_EACH(i, CHAINS) sums[r][i] = start(i ? 0 : from); WB_END
+        WB_END
+        __builtin_prefetch(scales + (g + 8) * c.n);
+        const int64_t end = line + group_lines;
+        const auto add_line = [&](int64_t at_line, auto first) __attribute__((always_inline)) {
+            const Bytes packed = load_line(w + at_line * LINE);
+            __builtin_prefetch(w + at_line * LINE + AHEAD);
+            WB_EACH(f, FIELDS)
+                constexpr int chain = (decltype(first)::value + f) % CHAINS;
+                const int64_t k = (at_line * FIELDS + f) * 4;
+                const int64_t at = (k / 64) * TILE + k % 64;
+                const Bytes values = field<BITS>(packed, f);
+                WB_EACH(r, R)
+                    int32_t four;
+                    std::memcpy(&four, x[r] + at, 4);
+                    multiply_add(sums[r][chain], values, four);
+                WB_END
+            WB_END
+        };
+        for (; line + UNROLLED <= end; line += UNROLLED)
+            WB_EACH(u, UNROLLED) add_line(line + u, Index<u * FIELDS>()); WB_END
+        for (; line < end; ++line) add_line(line, Index<0>());
+        const Floats scale = whole ? load(scales + g * c.n) : to.scale(g);
+        WB_EACH(m, M)
+            Floats t = all(0);
+            WB_EACH(d, D)
+                const auto &of = sums[m * D + d];
+                const Ints one = plus(plus(total(of[0]), total(of[1])),
+                                      plus(total(of[2]), total(of[3])));
+                t = d ? add(mul(t, all(256)), to_floats(one)) : to_floats(one);
+            WB_END
+            if (c.zero) t = sub(t, mul(to.zero(g), all(a.sums[(row + m) * groups + g])));
+            t = mul(t, scale);
+            y[m] = g ? add(y[m], t) : t;
+        WB_END
+    }
+    WB_EACH(m, M) to.finish(y[m], row + m, a.steps[row + m]); WB_END
+}
+
 template <int M, int D, int P, int BITS>
 void rows(const Linear &c, const Activations &a, int64_t &row, int64_t end, int64_t panel) {
     for (; row + M <= end; row += M) block<M, D, P, BITS>(c, a, row, panel);
@@ -110,6 +175,10 @@ void all_rows(const Linear &c, const Activations &a, int64_t row, int64_t end, i
 template <int D, int BITS>
 void part(const Linear &c, const Activations &a, int64_t row, int64_t rows_end, int64_t panel,
           int64_t panels_end) {
+    if (rows_end - row == 1 && D <= SMALL_DIGITS) {
+        for (; panel < panels_end; ++panel) small_block<1, D, BITS>(c, a, row, panel);
+        return;
+    }
     for (; panel + PANELS <= panels_end; panel += PANELS)
         all_rows<D, PANELS, BITS>(c, a, row, rows_end, panel);
     for (; panel < panels_end; ++panel) all_rows<D, 1, BITS>(c, a, row, rows_end, panel);

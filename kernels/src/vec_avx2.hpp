@@ -86,6 +86,7 @@ inline Ints total(const Sums &s) {
 constexpr int ROWS = 2;
 #endif
 constexpr int PANELS = 1;
+constexpr int SMALL_DIGITS = 1;  // of one row, whose sums fit into registers in four chains
 
 inline Ints load_ints(const int32_t *p) {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)),
@@ -146,6 +147,8 @@ inline Floats two_to(const Floats &x) {
     };
     return {one(x.a), one(x.b)};
 }
+inline Ints no_ints() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+inline Ints plus(const Ints &x, const Ints &y) { return WB_BOTH(_mm256_add_epi32, x, y); }
 inline Ints minus(const Ints &x, const Ints &y) { return WB_BOTH(_mm256_sub_epi32, x, y); }
 inline Ints low_digit(const Ints &x) {
     return {_mm256_srai_epi32(_mm256_slli_epi32(x.a, 24), 24),

@@ -59,6 +59,8 @@ inline Floats two_to(Floats a) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(
         _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127)), 23));
 }
+inline Ints no_ints() { return _mm512_setzero_si512(); }
+inline Ints plus(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
 inline Ints minus(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
 inline Ints low_digit(Ints a) { return _mm512_srai_epi32(_mm512_slli_epi32(a, 24), 24); }
 inline Ints shift_digit(Ints a) { return _mm512_srai_epi32(a, 8); }
@@ -90,6 +92,7 @@ inline void store_half(uint16_t *p, Floats a) {
 
 constexpr int ROWS = 8;
 constexpr int PANELS = 3;
+constexpr int SMALL_DIGITS = 3;  // of one row, whose sums fit into registers in four chains
 
 }  // namespace
 }  // namespace workbench

@@ -132,6 +132,11 @@ inline Floats two_to(const Floats &a) {  // 2^a for whole a in -126 .. 127
     }
     return r;
 }
+inline Ints no_ints() { return start(0); }
+inline Ints plus(Ints a, const Ints &b) {
+    WB_EACH a.v[i] += b.v[i];
+    return a;
+}
 inline Ints minus(Ints a, const Ints &b) {
     WB_EACH a.v[i] -= b.v[i];
     return a;
@@ -214,6 +219,7 @@ inline void store_half(uint16_t *p, const Floats &a) { WB_EACH p[i] = float_to_h
 
 constexpr int ROWS = 4;    // of digits in a register block
 constexpr int PANELS = 1;  // and panels
+constexpr int SMALL_DIGITS = 0;  // of one row, whose sums fit into registers in four chains
 
 }  // namespace
 }  // namespace workbench
