@@ -29,7 +29,7 @@ extern "C" {
 #define WB_API __attribute__((visibility("default")))
 #endif
 
-#define WB_INTERFACE 1 /* raised with every change of a signature or of a packed layout */
+#define WB_INTERFACE 2 /* raised with every change of a signature or of a packed layout */
 
 enum wb_dtype { WB_F32 = 0, WB_BF16 = 1, WB_F16 = 2, WB_I8 = 3 };
 enum wb_activation { WB_NONE = 0, WB_RELU = 1, WB_GELU = 2, WB_GELU_TANH = 3, WB_SILU = 4 };
@@ -52,25 +52,41 @@ WB_API void wb_pack(const int8_t *values, int64_t rows, int64_t columns, int bit
 WB_API void wb_unpack(const uint8_t *packed, int64_t rows, int64_t columns, int bits,
                       int8_t *values);
 
-/* One linear layer; 0, or 1 where a size is not what the kernels can do, or memory ran out.
+/* One linear layer of several that read the same activations.
  *
- * x           [m, k], rows `x_stride` elements apart
- * packed      from wb_pack, [n, k] of `bits`
+ * packed      from wb_pack, [n, k]
  * scale, zero [groups][n] (so a group's scales lie side by side), `zero` of type F32 or I8, or
  *             NULL; with one_scale, scale[0] and zero[0] hold for all
  * bias        [n] of type bias_dtype, or NULL
+ * y           [m, n] of type y_dtype, rows `n` apart
+ */
+struct wb_output {
+    const uint8_t *packed;
+    int64_t n;
+    const float *scale;
+    int64_t one_scale;
+    const void *zero;
+    int64_t zero_dtype;
+    const void *bias;
+    int64_t bias_dtype, activation;
+    void *y;
+    int64_t y_dtype;
+};
+
+/* `count` linear layers of one x, quantized once; 0, or 1 where a size is not what the kernels can
+ * do, or memory ran out.
+ *
+ * x           [m, k], rows `x_stride` elements apart
+ * bits        of all their weights, in `groups` groups each
  * multiplier  [k], or [1] with one_multiplier, or NULL
  * step        the static step of the activations [1], their multiplier holding its inverse; or
  *             NULL: each row has its own, max|row| / (largest value of `digits` digits)
  * digits      1, 2 or 3
- * y           [m, n], rows `n` apart
  */
-WB_API int wb_linear(const void *x, int x_dtype, int64_t x_stride, int64_t m, int64_t k,
-                     const uint8_t *packed, int bits, int64_t n, int64_t groups,
-                     const float *scale, int one_scale, const void *zero, int zero_dtype,
-                     const void *bias, int bias_dtype, const float *multiplier,
-                     int one_multiplier, const float *step, int digits, int activation,
-                     void *y, int y_dtype, int threads);
+WB_API int wb_linears(const void *x, int x_dtype, int64_t x_stride, int64_t m, int64_t k, int bits,
+                      int64_t groups, const float *multiplier, int one_multiplier,
+                      const float *step, int digits, const struct wb_output *outputs, int count,
+                      int threads);
 
 /* Rows of a packed, quantized embedding in float: y[i] = (q[id[i]] - zero) * scale. Returns 1 and
  * writes nothing where an id is out of range. */
@@ -79,7 +95,7 @@ WB_API int wb_embedding(const int64_t *ids, int64_t count, const uint8_t *packed
                         int one_scale, const void *zero, int zero_dtype, void *y, int y_dtype);
 
 /* 8-bit multiply-adds per second of one core at the level in use, operands in registers: the
- * ceiling that wb_linear can be measured against. Runs for about `seconds`. */
+ * ceiling that wb_linears can be measured against. Runs for about `seconds`. */
 WB_API double wb_peak(double seconds);
 
 #ifdef __cplusplus

@@ -35,7 +35,7 @@ inline Floats load_any_some(const void *p, int dtype, int64_t at, int count) {
     return load_any(all_of_it, dtype, 0);
 }
 
-inline Floats multiplied(const Linear &c, Floats x, int64_t at, int count) {
+inline Floats multiplied(const Input &c, Floats x, int64_t at, int count) {
     if (!c.multiplier) return x;
     return mul(x, c.one_multiplier ? all(c.multiplier[0])
                                              : load_some(c.multiplier + at, count));
@@ -44,7 +44,7 @@ inline Floats multiplied(const Linear &c, Floats x, int64_t at, int count) {
 // One row in float, multiplied and padded with zeros, and the step that its largest number asks for:
 // max|row| / largest value; no number where the row holds one that is none or is infinite, so that
 // all of its outputs are none.
-inline float load_row(const Linear &c, const Activations &a, int64_t r) {
+inline float load_row(const Input &c, const Activations &a, int64_t r) {
     const int64_t padded = padded_inputs(c.k), whole = c.k - c.k % 16;
     const char *base = static_cast<const char *>(c.x) + r * c.x_stride * (c.x_dtype ? 2 : 4);
     float *row = a.row;
@@ -66,7 +66,7 @@ inline float load_row(const Linear &c, const Activations &a, int64_t r) {
 }
 
 template <int D, bool STATIC>
-inline void write_digits(const Linear &c, const Activations &a, int64_t r) {
+inline void write_digits(const Input &c, const Activations &a, int64_t r) {
     const int64_t padded = padded_inputs(c.k), per_block = rows_per_block(D);
     // Stores of bytes may alias anything: what the loop reads is copied first.
     const int64_t groups = c.groups, size = c.k / groups;
@@ -123,7 +123,7 @@ inline void write_digits(const Linear &c, const Activations &a, int64_t r) {
     }
 }
 
-inline void quantize_row(const Linear &c, Activations a, int64_t r) {
+inline void quantize_row(const Input &c, Activations a, int64_t r) {
     const float step = load_row(c, a, r);
     a.steps[r] = c.step ? c.step[0] : step;
     if (c.digits == 1) c.step ? write_digits<1, true>(c, a, r) : write_digits<1, false>(c, a, r);
@@ -132,7 +132,7 @@ inline void quantize_row(const Linear &c, Activations a, int64_t r) {
 }
 
 // Rows of a last, partial block that hold no activation: nothing is read of their products.
-inline void clear_rest(const Linear &c, const Activations &a) {
+inline void clear_rest(const Input &c, const Activations &a) {
     const int64_t per_block = rows_per_block(c.digits), blocks = ceil_div(c.m, per_block);
     const int64_t padded = padded_inputs(c.k);
     const int64_t used = (c.m - (blocks - 1) * per_block) * c.digits;

@@ -199,18 +199,14 @@ void wb_unpack(const uint8_t *packed, int64_t rows, int64_t columns, int bits, i
         }
 }
 
-int wb_linear(const void *x, int x_dtype, int64_t x_stride, int64_t m, int64_t k,
-              const uint8_t *packed, int bits, int64_t n, int64_t groups, const float *scale,
-              int one_scale, const void *zero, int zero_dtype, const void *bias, int bias_dtype,
-              const float *multiplier, int one_multiplier, const float *step, int digits,
-              int activation, void *y, int y_dtype, int threads) {
+int wb_linears(const void *x, int x_dtype, int64_t x_stride, int64_t m, int64_t k, int bits,
+               int64_t groups, const float *multiplier, int one_multiplier, const float *step,
+               int digits, const wb_output *outputs, int count, int threads) {
     if (!known_bits(bits) || digits < 1 || digits > 3 || !can_group(k, groups, bits)) return 1;
-    if (m == 0 || n == 0) return 0;
-    const Linear call = {x, x_dtype, x_stride, m, k, packed, bits, n, groups, scale,
-                         one_scale, zero, zero_dtype, bias, bias_dtype, multiplier,
-                         one_multiplier, step, digits, activation, y, y_dtype,
-                         forked ? 1 : threads};
-    return levels[current()]->linear(call);
+    if (m == 0) return 0;
+    const Input in = {x, x_dtype, x_stride, m, k, bits, groups, multiplier, one_multiplier, step,
+                      digits, forked ? 1 : threads};
+    return levels[current()]->linears(in, outputs, count);
 }
 
 int wb_embedding(const int64_t *ids, int64_t count, const uint8_t *packed, int bits, int64_t rows,

@@ -91,9 +91,9 @@ struct Columns {
     }
     void finish(Floats v, int64_t row, float step) const {
         v = mul(v, all(step));
-        if (c.bias) v = add(v, load_any_some(c.bias, c.bias_dtype, at, count));
-        if (c.activation) v = activated(v, c.activation);
-        store_any(c.y, c.y_dtype, row * c.n + at, v, count);
+        if (c.bias) v = add(v, load_any_some(c.bias, static_cast<int>(c.bias_dtype), at, count));
+        if (c.activation) v = activated(v, static_cast<int>(c.activation));
+        store_any(c.y, static_cast<int>(c.y_dtype), row * c.n + at, v, count);
     }
 };
 

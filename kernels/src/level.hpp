@@ -5,31 +5,24 @@
 
 namespace workbench {
 
-struct Linear {  // the arguments of wb_linear
+struct Input {  // what the layers of one wb_linears share
     const void *x;
     int x_dtype;
     int64_t x_stride, m, k;
-    const uint8_t *packed;
     int bits;
-    int64_t n, groups;
-    const float *scale;
-    int one_scale;
-    const void *zero;
-    int zero_dtype;
-    const void *bias;
-    int bias_dtype;
+    int64_t groups;
     const float *multiplier;
     int one_multiplier;
     const float *step;
-    int digits, activation;
-    void *y;
-    int y_dtype;
+    int digits;
     int threads;
 };
 
+struct Linear : Input, wb_output {};
+
 struct Level {
     const char *name;
-    int (*linear)(const Linear &);
+    int (*linears)(const Input &, const wb_output *, int count);
     double (*peak)(double seconds);
 };
 

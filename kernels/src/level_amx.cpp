@@ -119,8 +119,9 @@ void part_in_tiles_or_registers(const Linear &c, const Activations &a, int64_t r
     if (c.digits == 3) part_of_digits<3>(c, a, row, rows_end, panel, panels_end);
 }
 
-int linear_in_tiles(const Linear &c) {
-    return run(c, part_in_tiles_or_registers, PAIR * rows_per_block(c.digits), PAIR);
+int linears_in_tiles(const Input &in, const wb_output *outputs, int count) {
+    return run(in, outputs, count, part_in_tiles_or_registers, PAIR * rows_per_block(in.digits),
+               PAIR);
 }
 
 double peak_in_tiles(double seconds) {
@@ -148,9 +149,9 @@ double peak_in_tiles(double seconds) {
 }  // namespace
 
 #ifdef WB_EMULATE_AMX
-const Level amx_emulated = {"amx-emulated", linear_in_tiles, peak_in_tiles};
+const Level amx_emulated = {"amx-emulated", linears_in_tiles, peak_in_tiles};
 #else
-const Level amx = {"amx", linear_in_tiles, peak_in_tiles};
+const Level amx = {"amx", linears_in_tiles, peak_in_tiles};
 #endif
 
 }  // namespace workbench

@@ -4,5 +4,5 @@
 #include "peak.hpp"
 
 namespace workbench {
-const Level avx2 = {"avx2", linear_in_registers, peak_in_registers};
+const Level avx2 = {"avx2", linears_in_registers, peak_in_registers};
 }  // namespace workbench

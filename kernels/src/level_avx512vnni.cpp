@@ -4,5 +4,5 @@
 #include "peak.hpp"
 
 namespace workbench {
-const Level avx512vnni = {"avx512vnni", linear_in_registers, peak_in_registers};
+const Level avx512vnni = {"avx512vnni", linears_in_registers, peak_in_registers};
 }  // namespace workbench

@@ -5,5 +5,5 @@
 #include "peak.hpp"
 
 namespace workbench {
-const Level avxvnni = {"avxvnni", linear_in_registers, peak_in_registers};
+const Level avxvnni = {"avxvnni", linears_in_registers, peak_in_registers};
 }  // namespace workbench

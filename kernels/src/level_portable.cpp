@@ -4,5 +4,5 @@
 #include "peak.hpp"
 
 namespace workbench {
-const Level portable = {"portable", linear_in_registers, peak_in_registers};
+const Level portable = {"portable", linears_in_registers, peak_in_registers};
 }  // namespace workbench

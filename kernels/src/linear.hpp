@@ -203,67 +203,73 @@ inline void part_in_registers(const Linear &c, const Activations &a, int64_t row
     if (c.digits == 3) part_of<3>(c, a, row, rows_end, panel, panels_end);
 }
 
-// Quantize all rows, then multiply: panels shared out among threads, rows where panels are few.
-// `rows_unit` and `panels_unit` are what `multiply` takes best at a time.
-inline int run(const Linear &c, Part multiply, int64_t rows_unit, int64_t panels_unit) {
-    const int64_t padded = padded_inputs(c.k), groups = c.groups, digits = c.digits;
-    const int64_t blocks = ceil_div(c.m, rows_per_block(c.digits));
+// One share of one layer: panels divided among `across` threads, rows among `down`.
+inline void multiply_share(const Linear &c, const Activations &a, Part multiply, int64_t rows_unit,
+                           int64_t panels_unit, int64_t threads, int64_t share) {
+    const int64_t many = panels(c.n), panel_parts = ceil_div(many, panels_unit);
+    const int64_t across = panel_parts < threads ? panel_parts : threads;
+    const int64_t down = across ? threads / across : 0;  // rows where panels are few
+    if (share >= across * down) return;
+    const int64_t i = share % across, j = share / across, row_parts = ceil_div(c.m, rows_unit);
+    const int64_t first = panel_parts * i / across * panels_unit;
+    const int64_t last = panel_parts * (i + 1) / across * panels_unit;
+    const int64_t top = row_parts * j / down * rows_unit;
+    const int64_t bottom = row_parts * (j + 1) / down * rows_unit;
+    multiply(c, a, top, bottom < c.m ? bottom : c.m, first, last < many ? last : many);
+}
+
+// Quantize all rows, then multiply by the weights of each layer. `rows_unit` and `panels_unit` are
+// what `multiply` takes best at a time.
+inline int run(const Input &in, const wb_output *outputs, int count, Part multiply,
+               int64_t rows_unit, int64_t panels_unit) {
+    const int64_t padded = padded_inputs(in.k), groups = in.groups, digits = in.digits;
+    const int64_t blocks = ceil_div(in.m, rows_per_block(in.digits));
     constexpr int64_t TINY = 1 << 18;  // multiply-adds below which a second thread costs more
-    const int64_t work = c.m * c.n * c.k;
-    int threads = work * digits < TINY || c.threads < 1 ? 1 : c.threads;
-    if (omp_in_parallel()) threads = 1;
+    int64_t work = 0;
+    for (int i = 0; i < count; ++i) work += in.m * in.k * digits * outputs[i].n;
+    const int threads = work < TINY || in.threads < 1 || omp_in_parallel() ? 1 : in.threads;
 
     Activations a;
-    a.row_floats = padded;
-    const int64_t digit_bytes = blocks * padded * 16, starts = c.m * digits * groups;
+    const int64_t digit_bytes = blocks * padded * 16, starts = in.m * digits * groups;
     char *memory = static_cast<char *>(
-        scratch(0, digit_bytes + 4 * (starts + c.m * groups + c.m + threads * padded) + 64));
+        scratch(0, digit_bytes + 4 * (starts + in.m * groups + in.m + threads * padded) + 64));
     if (!memory) return 1;
     a.digits = reinterpret_cast<int8_t *>(memory);
     a.row = reinterpret_cast<float *>(memory + digit_bytes);  // 64-byte aligned, as blocks are
     a.starts = reinterpret_cast<int32_t *>(a.row + threads * padded);
     a.sums = reinterpret_cast<float *>(a.starts + starts);
-    a.steps = a.sums + c.m * groups;
-    clear_rest(c, a);
+    a.steps = a.sums + in.m * groups;
+    clear_rest(in, a);
 
-    const int64_t many = panels(c.n);
-    const int64_t panel_parts = ceil_div(many, panels_unit);
-    const int64_t across = panel_parts < threads ? panel_parts : threads;
-    const int64_t down = threads / (across > 0 ? across : 1);
+    const auto layer = [&](int i) { return Linear{in, outputs[i]}; };
+    const bool quantize_apart = threads > 1 && in.m >= 2 * threads;
+    if (!quantize_apart)
+        for (int64_t r = 0; r < in.m; ++r) quantize_row(in, a, r);
     if (threads == 1) {
-        for (int64_t r = 0; r < c.m; ++r) quantize_row(c, a, r);
-        multiply(c, a, 0, c.m, 0, many);
+        for (int i = 0; i < count; ++i) multiply(layer(i), a, 0, in.m, 0, panels(outputs[i].n));
         return 0;
     }
-    const bool quantize_apart = c.m >= 2 * threads;
-    if (!quantize_apart)
-        for (int64_t r = 0; r < c.m; ++r) quantize_row(c, a, r);
 #pragma omp parallel num_threads(threads)
     {
         const int64_t team = omp_get_num_threads(), me = omp_get_thread_num();
         if (quantize_apart) {
             Activations mine = a;
             mine.row = a.row + me * padded;
-            for (int64_t r = c.m * me / team; r < c.m * (me + 1) / team; ++r)
-                quantize_row(c, mine, r);
+            for (int64_t r = in.m * me / team; r < in.m * (me + 1) / team; ++r)
+                quantize_row(in, mine, r);
 #pragma omp barrier
         }
         // A team may be smaller than asked for; then each thread takes several shares.
-        for (int64_t share = me; share < across * down; share += team) {
-            const int64_t i = share % across, j = share / across;
-            const int64_t first = panel_parts * i / across * panels_unit;
-            const int64_t last = panel_parts * (i + 1) / across * panels_unit;
-            const int64_t row_parts = ceil_div(c.m, rows_unit);
-            const int64_t top = row_parts * j / down * rows_unit;
-            const int64_t bottom = row_parts * (j + 1) / down * rows_unit;
-            multiply(c, a, top, bottom < c.m ? bottom : c.m, first, last < many ? last : many);
-        }
+        for (int i = 0; i < count; ++i)
+            for (int64_t share = me; share < threads; share += team)
+                multiply_share(layer(i), a, multiply, rows_unit, panels_unit, threads, share);
     }
     return 0;
 }
 
-inline int linear_in_registers(const Linear &c) {
-    return run(c, part_in_registers, ROWS / c.digits > 0 ? ROWS / c.digits : 1, PANELS);
+inline int linears_in_registers(const Input &in, const wb_output *outputs, int count) {
+    return run(in, outputs, count, part_in_registers, ROWS / in.digits > 0 ? ROWS / in.digits : 1,
+               PANELS);
 }
 
 }  // namespace

@@ -44,10 +44,8 @@ def random_layer(rows, columns, bits, groups, affine, seed=0):
 
 def computed(x, values, scale, point, bits, bias=None, step=None, multiplier=None, digits=1):
     rows, columns = values.shape
-    packed = native.pack(values, bits)
-    return native.linear(
-        x, packed, scale, point, bits, rows, columns, bias, step, multiplier, digits
-    )
+    weight = native.Weight(native.pack(values, bits), scale, point, rows, bias)
+    return native.linears(x, [weight], bits, columns, step, multiplier, digits)[0]
 
 
 def expected(x, values, scale, point, bias=None, step=None, multiplier=None, digits=1):
@@ -165,6 +163,20 @@ def test_rows_that_are_apart_in_memory_and_leading_dimensions(level):
         assert torch.equal(found, expected(x, values, scale, point))
 
 
+def test_several_layers_of_one_input_are_each_as_if_alone(level):
+    x = torch.randn(37, 96)
+    layers = [random_layer(rows, 96, 4, 3, "whole", rows) for rows in (50, 16, 1)]
+    weights = [native.Weight(native.pack(v, 4), s, p, len(v)) for v, s, p in layers]
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        try:
+            found = native.linears(x, weights, 4, 96, None, None, 1)
+        finally:
+            torch.set_num_threads(1)
+        for y, (values, scale, point) in zip(found, layers, strict=True):
+            assert torch.equal(y, expected(x, values, scale, point))
+
+
 def test_one_scale_for_all(level):
     values, _, _ = random_layer(20, 64, 8, 1, None)
     x, scale = torch.randn(5, 64), torch.tensor([0.3])
@@ -184,9 +196,8 @@ def test_activation_functions(level, name):
     values = torch.zeros(4001, 16, dtype=torch.int8)
     bias = torch.linspace(-30, 30, 4001)
     packed, scale = native.pack(values, 8), torch.ones(4001, 1)
-    found = native.linear(
-        torch.ones(1, 16), packed, scale, None, 8, 4001, 16, bias, None, None, 1, name
-    )
+    weight = native.Weight(packed, scale, None, 4001, bias, name)
+    (found,) = native.linears(torch.ones(1, 16), [weight], 8, 16, None, None, 1)
     exact = FUNCTIONS[name](bias.double())
     assert (found[0].double() - exact).abs().max() < 2e-6
 
@@ -205,14 +216,14 @@ def test_embedding_rows(bits, dtype):
 
 def test_two_python_threads_at_once(level):
     values, scale, point = random_layer(300, 512, 4, 4, None)
-    packed = native.pack(values, 4)
+    weight = native.Weight(native.pack(values, 4), scale, point, 300)
     inputs = [torch.randn(40, 512) for _ in range(2)]
     right = [expected(x, values, scale, point) for x in inputs]
     wrong = []
 
     def work(x: torch.Tensor, y: torch.Tensor) -> None:
         for _ in range(50):
-            found = native.linear(x, packed, scale, point, 4, 300, 512, None, None, None, 1)
+            (found,) = native.linears(x, [weight], 4, 512, None, None, 1)
             wrong.append(not torch.equal(found, y))
 
     workers = [threading.Thread(target=work, args=pair) for pair in zip(inputs, right, strict=True)]

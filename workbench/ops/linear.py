@@ -77,9 +77,8 @@ def a8_native(
     multiplier: Tensor | None = None,
 ) -> Tensor:
     """The native kernels: 8-bit activations are one digit."""
-    return native.linear(
-        x, data, scale, zero_point, bits, rows, columns, bias, input_scale, multiplier, digits=1
-    )
+    weight = native.Weight(data, scale, zero_point, rows, bias)
+    return native.linears(x, [weight], bits, columns, input_scale, multiplier, digits=1)[0]
 
 
 def digits_for(dtype: torch.dtype) -> int:
@@ -120,10 +119,9 @@ def weight_only_native(
 ) -> Tensor:
     """The native kernels, on two or three digits."""
     del input_scale
-    count = digits_for(x.dtype)
-    return native.linear(
-        x, data, scale, zero_point, bits, rows, columns, bias, None, multiplier, digits=count
-    )
+    weight = native.Weight(data, scale, zero_point, rows, bias)
+    digits = digits_for(x.dtype)
+    return native.linears(x, [weight], bits, columns, None, multiplier, digits)[0]
 
 
 def dequantized_blocked(

@@ -7,6 +7,7 @@ the torch paths; WORKBENCH_KERNELS_LIBRARY is the path of another build of the l
 import ctypes
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,8 +18,9 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 
-INTERFACE = 1  # WB_INTERFACE in kernels/include/workbench_kernels.h
+INTERFACE = 2  # WB_INTERFACE in kernels/include/workbench_kernels.h
 BITS = (2, 4, 8)
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
 ACTIVATIONS = ("none", "relu", "gelu", "gelu_tanh", "silu")
 HOW_TO_BUILD = "install a C++ compiler and reinstall quantization-workbench to build them"
@@ -34,10 +36,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "wb_packed_bytes": (_L, (_L, _L, _I)),
     "wb_pack": (None, (_P, _L, _L, _I, _P)),
     "wb_unpack": (None, (_P, _L, _L, _I, _P)),
-    "wb_linear": (
-        _I,
-        (_P, _I, _L, _L, _L, _P, _I, _L, _L, _P, _I, _P, _I, _P, _I, _P, _I, _P, _I, _I, _P, _I, _I),
-    ),
+    "wb_linears": (_I, (_P, _I, _L, _L, _L, _I, _L, _P, _I, _P, _I, _P, _I, _I)),
     "wb_embedding": (_I, (_P, _L, _P, _I, _L, _L, _L, _P, _I, _P, _I, _P, _I)),
     "wb_peak": (ctypes.c_double, (ctypes.c_double,)),
 }
@@ -155,57 +154,96 @@ def unpack(packed: Tensor, bits: int, rows: int, columns: int) -> Tensor:
     return values.to(packed.device)
 
 
-def linear(
-    x: Tensor,
-    packed: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None,
-    bits: int,
-    rows: int,
-    columns: int,
-    bias: Tensor | None,
-    input_scale: Tensor | None,
-    multiplier: Tensor | None,
-    digits: int,
-    activation: str = "none",
-) -> Tensor:
-    """`x` [..., columns] times packed weights, as the header of the kernels says.
+class Output(ctypes.Structure):
+    """struct wb_output."""
+
+    _fields_ = [
+        ("packed", _P),
+        ("n", _L),
+        ("scale", _P),
+        ("one_scale", _L),
+        ("zero", _P),
+        ("zero_dtype", _L),
+        ("bias", _P),
+        ("bias_dtype", _L),
+        ("activation", _L),
+        ("y", _P),
+        ("y_dtype", _L),
+    ]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A packed weight [rows, columns], its numbers and what comes after the product.
 
     `scale` and `zero_point` are [rows, groups] with strides (1, rows), or [1].
     """
+
+    packed: Tensor
+    scale: Tensor
+    zero_point: Tensor | None
+    rows: int
+    bias: Tensor | None = None
+    activation: str = "none"
+
+    def output(self, y: Tensor) -> Output:
+        """The same for the kernels, which write to `y`."""
+        point, bias = self.zero_point, self.bias
+        return Output(
+            self.packed.data_ptr(),
+            self.rows,
+            self.scale.data_ptr(),
+            self.scale.dim() < 2,
+            None if point is None else point.data_ptr(),
+            0 if point is None else DTYPES[point.dtype],
+            None if bias is None else bias.data_ptr(),
+            0 if bias is None else DTYPES[bias.dtype],
+            ACTIVATIONS.index(self.activation),
+            y.data_ptr(),
+            DTYPES[y.dtype],
+        )
+
+
+def linears(
+    x: Tensor,
+    weights: Sequence[Weight],
+    bits: int,
+    columns: int,
+    input_scale: Tensor | None,
+    multiplier: Tensor | None,
+    digits: int,
+) -> list[Tensor]:
+    """`x` [..., columns] times each of several weights, as the header of the kernels says."""
+    if x.dtype not in FLOATS:
+        wide = linears(x.float(), weights, bits, columns, input_scale, multiplier, digits)
+        return [y.to(x.dtype) for y in wide]
     flat = x if x.dim() == 2 else x.reshape(-1, columns)
     if flat.stride(-1) != 1 and columns > 1:
         flat = flat.contiguous()
-    out = x.new_empty((*x.shape[:-1], rows))
-    one_scale = scale.dim() < 2
-    failed = library().wb_linear(
+    made = [x.new_empty((*x.shape[:-1], weight.rows)) for weight in weights]
+    outputs = (Output * len(made))(*[w.output(y) for w, y in zip(weights, made, strict=True)])
+    first = weights[0].scale
+    failed = library().wb_linears(
         flat.data_ptr(),
         DTYPES[x.dtype],
         flat.stride(0),
         flat.shape[0],
         columns,
-        packed.data_ptr(),
         bits,
-        rows,
-        1 if one_scale else scale.shape[1],
-        scale.data_ptr(),
-        one_scale,
-        None if zero_point is None else zero_point.data_ptr(),
-        0 if zero_point is None else DTYPES[zero_point.dtype],
-        None if bias is None else bias.data_ptr(),
-        0 if bias is None else DTYPES[bias.dtype],
+        1 if first.dim() < 2 else first.shape[1],
         None if multiplier is None else multiplier.data_ptr(),
         multiplier is not None and multiplier.numel() == 1,
         None if input_scale is None else input_scale.data_ptr(),
         digits,
-        ACTIVATIONS.index(activation),
-        out.data_ptr(),
-        DTYPES[x.dtype],
+        outputs,
+        len(made),
         torch.get_num_threads(),
     )
     if failed:
-        raise RuntimeError(f"the kernels refuse {rows} x {columns} weights of {bits} bits")
-    return out
+        raise RuntimeError(
+            f"the kernels refuse {weights[0].rows} x {columns} weights of {bits} bits"
+        )
+    return made
 
 
 def embedding(
