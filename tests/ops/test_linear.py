@@ -83,7 +83,11 @@ def test_digits_are_as_good_as_floats(dtype, bound):
 def test_extremes_do_not_saturate():
     inner = 4096
     x = torch.full((17, inner), -1e9)
-    o = {"x": x, "data": torch.full((32, inner), -127, dtype=torch.int8), "scale": torch.ones(32, 1)}
+    o = {
+        "x": x,
+        "data": torch.full((32, inner), -127, dtype=torch.int8),
+        "scale": torch.ones(32, 1),
+    }
     one = torch.ones(1)
     found = int_mm(o, bias=False, input_scale=one, multiplier=one)
     assert (found == 128 * 127 * inner).all()

@@ -277,7 +277,9 @@ def test_what_cannot_run_is_refused_before_anything_changes(
 
 @pytest.mark.parametrize("name", ["median", ""])
 def test_an_optimizer_that_is_unknown_is_refused(tiny_llama, name):
-    with pytest.raises(WorkbenchError, match="unknown optimizer .* allowed: absmax, max, mse, hqq"):
+    with pytest.raises(
+        WorkbenchError, match=r"unknown optimizer .* allowed: absmax, max, mse, hqq"
+    ):
         quantize(tiny_llama, "int4", optimizer=name)
 
 
@@ -338,3 +340,19 @@ def test_debugging_a_calibration_logs_each_range_by_name(caplog):
     with caplog.at_level("INFO"), torch.no_grad(), Calibration(model, debug=True, streamline=False):
         model(torch.tensor([[-3.0, 0.5]]))
     assert caplog.messages == ["0: -3 to 0.5"]
+
+
+def test_an_op_can_be_pinned_and_computes_the_same_bits():
+    torch.manual_seed(0)
+    x, found = torch.randn(5, 64), []
+    for op in (None, "a8_linear_int_mm", "a8_linear_reference"):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(64, 32))
+        quantize(model, "int8", QuantArgs(granularity="token", dynamic=True))
+        freeze(model, op=op)
+        assert op is None or model[0].op == op
+        found.append(model(x))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    with pytest.raises(WorkbenchError, match=r"op='fast' is unknown; allowed: a8_linear_native"):
+        freeze(model, op="fast")

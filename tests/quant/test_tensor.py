@@ -62,10 +62,14 @@ ROWS = {  # these stay quantized where each row has numbers of its own
     "indices": lambda w: w[torch.tensor([5, 5, 1])],
     "mask": lambda w: w[torch.tensor([True, False] * 3)],
     "cat": lambda w: torch.cat([w, w]),
-}
-FLOATS = {
     "chunk": lambda w: w.chunk(2)[1],
     "split": lambda w: w.split(4)[1],
+    "split by sizes": lambda w: w.split([1, 2, 3])[2],
+    "narrow": lambda w: w.narrow(0, 1, 4),
+}
+FLOATS = {
+    "columns of a split": lambda w: w.split(4, 1)[1],
+    "split of transposed": lambda w: w.t().split(4)[1],
     "row": lambda w: w[2],
     "last row": lambda w: w[-1],
     "column": lambda w: w[:, 1],

@@ -145,6 +145,19 @@ class Attention(nn.Module):
         return self.head(self.attention(query, memory, memory, need_weights=False)[0])
 
 
+class Recurrent(nn.Module):
+    """torch's recurrent layers, one on another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(16, 24, 2, bidirectional=True, batch_first=True)
+        self.gru = nn.GRU(48, 32, batch_first=True)
+        self.rnn = nn.RNN(32, 16, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(self.gru(self.lstm(x)[0])[0])[0]
+
+
 ZOO: dict[str, Case] = {
     # text decoders
     "llama": text("Llama", **GROUPED, tie_word_embeddings=True),
@@ -202,6 +215,28 @@ ZOO: dict[str, Case] = {
         norm_rel_ebd="layer_norm",
     ),
     "modernbert": text("ModernBert", "Model", **BASE, cls_token_id=1, sep_token_id=2),
+    "xlnet": text(
+        "XLNet",
+        "LMHeadModel",
+        vocab_size=VOCABULARY,
+        d_model=32,
+        n_layer=2,
+        n_head=4,
+        d_head=8,
+        d_inner=64,
+    ),
+    "funnel": text(
+        "Funnel",
+        "Model",
+        vocab_size=VOCABULARY,
+        block_sizes=[1, 1],
+        d_model=32,
+        n_head=4,
+        d_head=8,
+        d_inner=64,
+        num_decoder_layers=1,
+        max_position_embeddings=64,
+    ),
     # encoder-decoders
     "t5": Case(
         of(
@@ -314,6 +349,7 @@ ZOO: dict[str, Case] = {
     # torch's own
     "torch_encoder": Case(Encoder, noise(src=(2, 6, 32))),
     "torch_attention": Case(Attention, noise(query=(2, 3, 32), memory=(2, 6, 32))),
+    "torch_recurrent": Case(Recurrent, noise(x=(2, 9, 16))),
     # diffusion
     "unet": Case(
         diffusers(

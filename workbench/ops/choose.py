@@ -14,12 +14,18 @@ MARGIN = 0.9  # of the time of the one expected to be faster, which noise must n
 MOST_ROWS = 2048  # of the weight, when measuring: more of them change no ratio
 
 
-def select(op: str, device: str, layer: Layer) -> tuple[Implementation, str]:
+def select(
+    op: str, device: str, layer: Layer, pinned: str | None = None
+) -> tuple[Implementation, str]:
     """Choose the implementation of `op` for `layer` on a device type; return it and the reason.
 
     Implementations of one op compute the same bits, so where several are quick the faster one is
-    taken, as measured here once for each shape. Raises RuntimeError where none can run.
+    taken, as measured here once for each shape; `pinned` names the one to take if it can. Raises
+    RuntimeError where none can run.
     """
+    for one in implementations:
+        if one.name == pinned and one.op == op and one.obstacle(device, layer) is None:
+            return one, f"{one.what}, pinned"
     return _select(op, device, layer, torch.get_num_threads(), native_level())
 
 

@@ -1,7 +1,7 @@
 """The native CPU kernels (`kernels/`): find the library, say what it can do, call it.
 
-The environment chooses: WORKBENCH_KERNELS names a level to use instead of the fastest, or "none" for
-the torch paths; WORKBENCH_KERNELS_LIBRARY is the path of another build of the library.
+The environment chooses: WORKBENCH_KERNELS names a level to use instead of the fastest, or "none"
+for the torch paths; WORKBENCH_KERNELS_LIBRARY is the path of another build of the library.
 """
 
 import ctypes

@@ -2,6 +2,7 @@
 
 import logging
 from contextvars import ContextVar, Token
+from math import isfinite
 from types import TracebackType
 from typing import Any, Self
 
@@ -54,10 +55,16 @@ class Calibration:
     def watch(self, module: nn.Module, observer: Observer, x: Tensor) -> None:
         """Let the `observer` of `module` take in the activation `x` [..., K]."""
         values = self.values(x)
-        if self.debug and values.numel():
+        if values.numel():
             name = self._names.get(id(module), type(module).__name__)
-            low, high = values.aminmax()
-            logger.info("%s: %.4g to %.4g", name, low.item(), high.item())
+            low, high = (end.item() for end in values.aminmax())
+            if not (isfinite(low) and isfinite(high)):
+                raise WorkbenchError(
+                    f"{name} was given values from {low} to {high} in calibration, which no range "
+                    "holds: mend the batch, calibrate in float32, or exclude this layer"
+                )
+            if self.debug:
+                logger.info("%s: %.4g to %.4g", name, low, high)
         observer.update(values, self.momentum)
 
     def values(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from workbench import ops
 from workbench.errors import WorkbenchError
 from workbench.progress import track
 from workbench.quant.modules import QModule
@@ -16,11 +17,15 @@ Uncalibrated = Literal["error", "dynamic", "float"]
 when_frozen: list[Callable[[nn.Module], None]] = []  # who else is told, as transformers' saving is
 
 
-def freeze(model: nn.Module, uncalibrated: Uncalibrated = "error") -> list[str]:
+def freeze(
+    model: nn.Module, uncalibrated: Uncalibrated = "error", op: str | None = None
+) -> list[str]:
     """Freeze every quantized module of `model`; return the names of those that were frozen.
 
     `uncalibrated` says what becomes of static layers that calibration never reached: refuse and
     name them, quantize their activations as they come, or leave their activations in float.
+    `op` pins an implementation (a name that `workbench doctor` lists) for the layers that it can
+    compute, instead of the one that measures fastest; both compute the same bits.
     Modules that share a weight go on sharing its integers. Layers are frozen one after the other,
     so memory peaks at the float model and one layer. Raises WorkbenchError before anything is
     changed.
@@ -28,6 +33,9 @@ def freeze(model: nn.Module, uncalibrated: Uncalibrated = "error") -> list[str]:
     if uncalibrated not in get_args(Uncalibrated):
         allowed = ", ".join(get_args(Uncalibrated))
         raise WorkbenchError(f"uncalibrated={uncalibrated!r} is unknown; allowed: {allowed}")
+    known = [one.name for one in ops.implementations]
+    if op is not None and op not in known:
+        raise WorkbenchError(f"op={op!r} is unknown; allowed: {', '.join(known)}")
     quantized = dict(quantized_modules(model))
     if not quantized:
         raise WorkbenchError(
@@ -42,6 +50,8 @@ def freeze(model: nn.Module, uncalibrated: Uncalibrated = "error") -> list[str]:
         # "token" also where it was "tensor": finer at no cost once the range is found at run time
         dynamic = args.model_copy(update={"granularity": "token", "dynamic": True})
         module.activations = dynamic if uncalibrated == "dynamic" else None
+    for module in quantized.values():
+        module.pinned = op
     for module in track(quantized.values(), "freezing"):
         _freeze(module, quantized)
     for told in when_frozen:

@@ -33,10 +33,10 @@ def quantize(
     `weights` and `activations` are number types or `QuantArgs`, None for float; `optimizer` (or its
     name: "absmax", "max", "mse", "hqq") finds the scales of weights, by default from all of the
     range at 8 bits and by least squared error below; `outputs`, if given, quantizes what norms put
-    out. Patterns are shell-style (`*.mlp.*`) over full module names; embeddings, and heads that share their weight, want `include` to name them.
-    Nothing is changed when something is refused: a type or combination that makes no sense, a group
-    size that does not divide, patterns that leave nothing, a weight with NaN or infinity
-    (WorkbenchError).
+    out. Patterns are shell-style (`*.mlp.*`) over full module names; embeddings, and heads that
+    share their weight, want `include` to name them. Nothing is changed when something is refused: a
+    type or combination that makes no sense, a group size that does not divide, patterns that leave
+    nothing, a weight with NaN or infinity (WorkbenchError).
     """
     weights, activations = weight_args(weights), activation_args(activations)
     norm_args = activation_args(outputs)
@@ -47,6 +47,10 @@ def quantize(
         )
     if isinstance(optimizer, str):
         optimizer = optimizer_named(optimizer)
+    if not isinstance(optimizer, Optimizer | None):
+        raise WorkbenchError(
+            f"optimizer={optimizer!r} is no optimizer; give one such as HqqOptimizer(), or its name"
+        )
     if weights is not None:
         (optimizer or default_optimizer(weights)).check(weights)
     if qmodule_for(model) is not None:
@@ -91,10 +95,15 @@ def select_modules(
             if id(module._parameters.get("weight")) not in shared
         }
     chosen = {n: m for n, m in candidates.items() if _matches(n, include, exclude)}
+    if not candidates:
+        raise WorkbenchError(
+            "the model holds no module that can be quantized, or all of them are already: "
+            "`dequantize` it first to quantize it in another way"
+        )
     if not chosen:
         raise WorkbenchError(
             f"include {_patterns(include)} and exclude {_patterns(exclude)} leave none of the "
-            f"{len(candidates)} quantizable modules, such as {next(iter(candidates), 'none')!r}; "
+            f"{len(candidates)} quantizable modules, such as {next(iter(candidates))!r}; "
             "widen the patterns"
         )
     return chosen
@@ -174,4 +183,7 @@ def _matches(name: str, include: Patterns, exclude: Patterns) -> bool:
 
 
 def _patterns(value: Patterns) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or ())
+    patterns = [value] if isinstance(value, str) else value or ()
+    if not isinstance(patterns, Iterable) or not all(isinstance(p, str) for p in patterns):
+        raise WorkbenchError(f"{value!r} is no pattern of names; give text such as '*.mlp.*'")
+    return list(patterns)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Self
 
 import torch
@@ -37,9 +38,10 @@ class QTensor(Tensor):
     """Integers (or float8) with scales and zero points, seen as a float tensor.
 
     `data` is int8 or float8 in the shape of the tensor, or packed int32 [*lead, words]; `scale` and
-    `zero_point` are [*lead, groups], or [1] for all. Transposing, indexing and slicing along the
-    first dimension, `cat` along it, `clone` and `to` stay quantized; every other operation works on
-    the dequantized values. It is a view of its module's buffers and is not pickled.
+    `zero_point` are [*lead, groups], or [1] for all. Transposing, indexing, slicing and
+    splitting along the first dimension, `cat` along it, `clone` and `to` stay quantized; every
+    other operation works on the dequantized values. It is a view of its module's buffers and is not
+    pickled.
     """
 
     data_: Tensor
@@ -135,7 +137,7 @@ class QTensor(Tensor):
         return func(*plain[0], **plain[1])
 
 
-_quantized_ops: dict[Any, Callable[..., QTensor | Tensor | None]] = {}
+_quantized_ops: dict[Any, Callable[..., Any]] = {}
 aten = torch.ops.aten
 
 
@@ -204,6 +206,16 @@ def _rows(x: QTensor, *where: Any) -> QTensor | Tensor | None:
         row.form = replace(x.form, shape=torch.Size([1, *x.form.shape[1:]]))
         return row.dequantize()[0]
     return x.map(lambda inner: inner[index], replace(x.form, shape=shape))
+
+
+@_stays_quantized(aten.split, aten.split_with_sizes)
+def _split(x: QTensor, size: int | list[int], dim: int = 0) -> list[Any] | None:
+    """Cut along the first dimension; `chunk` ends here too."""
+    total = x.shape[dim]
+    sizes = size if isinstance(size, list) else [size] * -(-total // max(size, 1))
+    ends = [min(end, total) for end in accumulate(sizes)]
+    parts = [_rows(x, dim, start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return parts if all(isinstance(part, QTensor) for part in parts) else None
 
 
 @_stays_quantized(aten.cat)

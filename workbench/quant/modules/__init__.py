@@ -7,6 +7,7 @@ from workbench.quant.modules.inputs import QInputs
 from workbench.quant.modules.linear import QConv1D, QLinear
 from workbench.quant.modules.norm import QLayerNorm
 from workbench.quant.modules.parameters import QParameters
+from workbench.quant.modules.recurrent import QRecurrent
 from workbench.quant.modules.registry import register_qmodule
 from workbench.quant.modules.select import class_for, is_norm, qmodule_for
 from workbench.quant.modules.transformed import TransformedLinear
@@ -20,6 +21,7 @@ __all__ = [
     "QLinear",
     "QModule",
     "QParameters",
+    "QRecurrent",
     "TransformedLinear",
     "class_for",
     "is_norm",

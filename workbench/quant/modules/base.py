@@ -70,6 +70,7 @@ class QModule(QActivations, QPanels):
         optimizer: Optimizer | None,
         name: str,
     ) -> None:
+        self.weight_names = self.names_in(self)
         self._setup_activations(activations)
         self.frozen = self.read = self.called = False
         self.op = self.op_reason = ""
@@ -90,9 +91,16 @@ class QModule(QActivations, QPanels):
             self.register_buffer("like", like.detach().new_empty(0), persistent=False)
         self.register_buffer("multiplier", None, persistent=False)
         self.register_buffer("panels", None, persistent=False)
-        self.arithmetic: str | None = None
+        self.arithmetic: str | None = None  # the op, where ops that round otherwise would do
+        self.pinned: str | None = None  # the implementation to prefer
 
     # Weights
+
+    @classmethod
+    def names_in(cls, module: nn.Module) -> tuple[str, ...]:
+        """The names of the weights of the float `module`."""
+        del module
+        return cls.weight_names
 
     def oriented(self, weight: Tensor) -> Tensor:
         """The weight as a stack of matrices [..., out, in]."""
@@ -319,5 +327,5 @@ class QModule(QActivations, QPanels):
 _OWN = frozenset(
     {"weights", "activations", "optimizer", "observer", "frozen", "read", "called", "op"}
     | {"float_class", "op_reason", "shapes", "_numbers", "weight_names", "transposed"}
-    | {"_run", "arithmetic"}
+    | {"_run", "_bits", "arithmetic", "integer_inputs", "pinned"}
 )

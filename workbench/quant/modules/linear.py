@@ -51,7 +51,7 @@ class _Matrix(QModule):
             op = "a8_linear"
         else:
             op = self.arithmetic = self.arithmetic or _arithmetic(device, layer)
-        chosen, self.op_reason = ops.select(op, device, layer)
+        chosen, self.op_reason = ops.select(op, device, layer, self.pinned)
         self.op, self._run = chosen.name, chosen.overload
         self.hold_panels(chosen.panels, self._bits)
         self._buffers["multiplier"] = self._multiplier()

@@ -34,13 +34,11 @@ class QExperts(QParameters):
 
     lead: ClassVar[int] = 2
 
-    @staticmethod
-    def names_in(module: nn.Module) -> tuple[str, ...]:
-        """The weights among the parameters of `module`."""
+    @classmethod
+    def names_in(cls, module: nn.Module) -> tuple[str, ...]:
         return tuple(n for n, p in module._parameters.items() if p is not None and p.dim() == 3)
 
     def _setup(self, *arguments: Any) -> None:
-        self.weight_names = self.names_in(self)
         self.transposed = getattr(self, "is_transposed", False)  # [experts, in, out] in some
         super()._setup(*arguments)
 
@@ -50,6 +48,28 @@ class QDbrxExperts(QParameters):
     """DBRX's experts, whose rows lie below each other in three matrices."""
 
     weight_names = ("w1", "v1", "w2")
+
+
+@register_qmodule("transformers.models.csm.modeling_csm.CsmCodebooksHead")
+class QCodebooks(QParameters):
+    """CSM's heads, one for each codebook, in one tensor [codebooks, in, out]."""
+
+    lead: ClassVar[int] = 2
+    transposed = True
+
+
+@register_qmodule("transformers.models.xlnet.modeling_xlnet.XLNetRelativeAttention")
+class QRelativeAttention(QParameters):
+    """XLNet's attention, whose weights [hidden, heads, head_dim] have a row for each channel."""
+
+    weight_names = ("q", "k", "v", "r", "o")
+
+
+@register_qmodule("transformers.models.funnel.modeling_funnel.FunnelRelMultiheadAttention")
+class QFunnelAttention(QParameters):
+    """Funnel's attention, of which positions alone have a weight like XLNet's."""
+
+    weight_names = ("r_kernel",)
 
 
 @register_qmodule(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -45,9 +45,11 @@ def _has_weights(module: nn.Module, found: type[QModule]) -> bool:
     """Whether all the weights are there, floats and not empty; attention may keep them apart."""
     weights = [
         getattr(module, name) if is_parametrized(module, name) else module._parameters.get(name)
-        for name in found.weight_names
+        for name in found.names_in(module)
     ]
-    return all(w is not None and w.is_floating_point() and w.numel() for w in weights)
+    return bool(weights) and all(
+        w is not None and w.is_floating_point() and w.numel() for w in weights
+    )
 
 
 def is_norm(module: nn.Module) -> bool:
