@@ -1,9 +1,12 @@
 """What the command line prints of a study."""
 
+from pathlib import Path
+
 import pytest
 
 from workbench import console
 from workbench.compare import Speed, Timing
+from workbench.ops import native
 from workbench.study import Study, Variant
 from workbench.train import TrainingCurve
 
@@ -105,3 +108,50 @@ def test_bars_take_what_track_reports() -> None:
         bars.update("unknown length", 5, None)
         bars.check()
         assert list(bars.tasks) == ["unknown length"]
+
+
+NATIVE = native.Native(
+    Path("some/library.so"), None, "avx2", (("portable", None), ("avx2", None), ("amx", "no AMX"))
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [(None, "the fastest that runs here"), ("avx2", "asked for by WORKBENCH_KERNELS")],
+)
+def test_the_doctor_names_the_level_in_use_and_what_bars_others(
+    monkeypatch, capsys, asked, why
+) -> None:
+    monkeypatch.setattr(console, "_choices", dict)
+    monkeypatch.setattr(native, "status", lambda: NATIVE)
+    if asked:
+        monkeypatch.setenv("WORKBENCH_KERNELS", asked)
+    else:
+        monkeypatch.delenv("WORKBENCH_KERNELS", raising=False)
+    console.show_machine()
+    rows = cells(capsys.readouterr().out)
+    assert rows["library"] == str(NATIVE.path)
+    assert rows["level in use"].startswith(f"avx2, {why}")
+    assert (rows["level portable"], rows["level amx"]) == ("runs", "no AMX")
+
+
+def test_the_doctor_says_what_computes_typical_layers_and_why(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(native, "status", lambda: native.Native(None, "nothing built"))
+    console.show_machine()
+    rows = cells(capsys.readouterr().out)
+    assert rows["library"] == "nothing built"
+    assert rows["W8A8"].startswith("a8_linear_int_mm")
+    assert "nothing built" in rows["W8A8"], "why the native one was passed over"
+    assert rows["W float8"].startswith("dequantized_linear_blocked")
+
+
+def cells(text: str) -> dict[str, str]:
+    """The second column of each row of the tables, by the first; rows may go over many lines."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        if line.startswith("│"):
+            first, second = (cell.strip() for cell in line.strip("│").split("│")[:2])
+            name = first or name
+            found[name] = f"{found[name]} {second}" if not first else second
+    return found

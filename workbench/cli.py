@@ -20,6 +20,8 @@ See which activation channels break 8-bit arithmetic, smooth them, quantize, com
   workbench lab                                JupyterLab on the workbench notebook
   workbench serve                              the same notebook as an app, under Voila
   workbench bench memory                       memory of a model by number type, peak included
+  workbench bench layers --json figures.json   one layer in many engines: time by bits, and quality
+  workbench bench models minilm                whole models in many engines
   workbench doctor                             what this machine can do, and what it cannot and why
 """
 
@@ -38,6 +40,48 @@ examples:
 
 A recipe is a JSON document; one with nothing but {"model": "pylm"} is complete, the rest has
 defaults. `import workbench as wb; print(wb.Recipe().to_json())` prints them.
+"""
+
+
+LAYERS = """\
+Time one linear layer, x W^T + b, in every engine and scheme that runs here, in turns (A, B, C, A,
+B, C, ...), so that whatever disturbs the machine disturbs all alike. w8a8 has int8 weights and int8
+activations, scaled per token as they come; w8a8-static a calibrated scale instead; w4 and w2 have
+weights in groups and float activations; w4a8 and w2a8 int8 activations.
+
+Warm weights lie in the caches from the call before. Cold ones come from memory, as when a model
+larger than the caches decodes: copies of the layer, together four times the last-level cache, take
+turns. Every row says how much of the float result survives (SQNR, dB); a row of ours that is not
+within 0.5 dB of what its arithmetic gives fails the benchmark.
+"""
+
+LAYERS_EXAMPLES = """\
+examples:
+  workbench bench layers
+  workbench bench layers --json layers.json --chart layers.html
+  workbench bench layers --shapes 1x4096x4096 --cold --threads 1 --seconds 30
+  workbench bench layers --engines 'torch fp32' 'torch bf16' workbench openvino
+
+Close everything else first: a second busy process makes every figure with all threads noise.
+pip install 'quantization-workbench[peers]' brings the other engines.
+"""
+
+MODELS = """\
+Time whole models in every engine that runs here, in turns: encoders forward over 128 tokens,
+language models over a prompt of 256 tokens (prefill) and then one token with the cache it left
+(decode), all at batch 1. Quality is the mean cosine of the hidden states with those of float32, or
+the KL divergence of the next token's distribution from float32's.
+
+  bert-base      a random BERT-base                       minilm   the real sentence encoder
+  llama-8x2048   a random Llama, 2048 x 5632 x 8 layers   pylm     the bundled language model
+
+All variants of a model are in memory at once: llama-8x2048 takes about 12 GB with every engine.
+"""
+
+MODELS_EXAMPLES = """\
+examples:
+  workbench bench models minilm bert-base --compile
+  workbench bench models llama-8x2048 --engines 'torch fp32' 'torch bf16' workbench
 """
 
 
@@ -133,7 +177,87 @@ def _parser() -> argparse.ArgumentParser:
         help="number types such as int4 or float8_e4m3fn (default: all)",
     )  # fmt: skip
     memory.set_defaults(command=_bench_memory)
+    _add_layers(kinds)
+    _add_models(kinds)
     return parser
+
+
+def _add_layers(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    layers = kinds.add_parser(
+        "layers",
+        help="one linear layer in many engines: time by bits, cold and warm, and quality",
+        description=LAYERS,
+        epilog=LAYERS_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    layers.add_argument(
+        "--shapes", nargs="+", metavar="MxKxN",
+        help="rows x inputs x outputs (default: 512x4096x4096 128x768x3072 1x4096x4096)",
+    )  # fmt: skip
+    layers.add_argument(
+        "--bits", nargs="+", type=int, default=[8, 4, 2], help="of a weight: 8, 4, 2 (default: all)"
+    )
+    layers.add_argument(
+        "--group-size", type=int, default=128, metavar="N",
+        help="inputs to one scale, for 4 and 2 bits (default: %(default)s)",
+    )  # fmt: skip
+    layers.add_argument(
+        "--dtype", choices=["bfloat16", "float32"], default="bfloat16",
+        help="of inputs and outputs, where an engine has the choice (default: %(default)s)",
+    )  # fmt: skip
+    state = layers.add_mutually_exclusive_group()
+    state.add_argument(
+        "--cold", action="store_const", const=True, default=None,
+        help="weights from memory only (default: warm, and cold too for up to 8 rows)",
+    )  # fmt: skip
+    state.add_argument(
+        "--warm", action="store_const", const=False, dest="cold", help="weights from caches only"
+    )
+    layers.add_argument(
+        "--seconds", type=float, default=150, metavar="S",
+        help="for timing, shared by all cases; building comes on top (default: %(default)s)",
+    )  # fmt: skip
+    layers.add_argument(
+        "--chart", type=Path, metavar="FILE", help="also draw time by bits: an .svg or .html file"
+    )
+    _add_common(layers)
+    layers.set_defaults(command=_bench_layers)
+
+
+def _add_models(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    models = kinds.add_parser(
+        "models",
+        help="whole models in many engines: time of a forward, a prefill, a token, and quality",
+        description=MODELS,
+        epilog=MODELS_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    models.add_argument("models", nargs="*", metavar="NAME", help="as above (default: all)")
+    models.add_argument(
+        "--bits", nargs="+", type=int, default=[8, 4], help="of a weight: 8, 4, 2 (default: 8 4)"
+    )
+    models.add_argument(
+        "--compile", action="store_true",
+        help="encoders through torch.compile too, where an engine is a torch module",
+    )  # fmt: skip
+    models.add_argument(
+        "--seconds", type=float, default=20, metavar="S",
+        help="for timing each model, phase and number of threads (default: %(default)s)",
+    )  # fmt: skip
+    _add_common(models)
+    models.set_defaults(command=_bench_models)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threads", nargs="+", type=int, default=[], metavar="N",
+        help="how many, each measured on its own (default: 1 and all cores)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engines", nargs="+", default=[], metavar="NAME",
+        help="such as 'torch fp32' workbench openvino (default: all that are installed)",
+    )  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to FILE")
 
 
 def _version() -> str:
@@ -177,6 +301,64 @@ def _bench_memory(arguments: argparse.Namespace) -> int:
     with Bars() as bars, reporting(bars):
         rows = measure_memory(arguments.models, arguments.dtypes or tuple(qtypes))
     show_memory(rows)
+    return 0
+
+
+def _bench_layers(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from workbench.bench import chart, measure_layers
+    from workbench.bench.layers import SHAPES
+    from workbench.console import Bars, show_layers
+    from workbench.progress import reporting
+
+    if arguments.chart is not None:
+        chart.check(arguments.chart)
+    with Bars() as bars, reporting(bars):
+        report = measure_layers(
+            arguments.shapes or SHAPES,
+            arguments.bits,
+            arguments.group_size,
+            arguments.threads,
+            getattr(torch, arguments.dtype),
+            arguments.engines,
+            arguments.cold,
+            arguments.seconds,
+        )
+    show_layers(report)
+    if arguments.json is not None:
+        report.save(arguments.json)
+        print(f"Every figure: {arguments.json}")
+    if arguments.chart is not None:
+        chart.save_chart(report, arguments.chart)
+        print(f"Picture: {arguments.chart}")
+    if report.failures:
+        raise WorkbenchError("\n".join(["quality is not what it must be:", *report.failures]))
+    return 0
+
+
+def _bench_models(arguments: argparse.Namespace) -> int:
+    from transformers.utils import logging
+
+    from workbench.bench import measure_models
+    from workbench.console import Bars, show_models
+    from workbench.progress import reporting
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    with Bars() as bars, reporting(bars):
+        report = measure_models(
+            arguments.models,
+            arguments.threads,
+            arguments.engines,
+            arguments.bits,
+            arguments.compile,
+            arguments.seconds,
+        )
+    show_models(report)
+    if arguments.json is not None:
+        report.save(arguments.json)
+        print(f"Every figure: {arguments.json}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """What the command line prints: progress bars, the tables of a study, the doctor's report."""
 
 import itertools
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,12 +16,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from torch import nn
 
 from workbench import ops
-from workbench.bench import MemoryRow
+from workbench.bench import LayerReport, MemoryRow, ModelReport, model_tables, tables
 from workbench.compare import Timing, machine, versions
 from workbench.errors import WorkbenchError
 from workbench.models import Bundled, bundled
+from workbench.ops import native
+from workbench.quant import QuantArgs, freeze, quantize
 from workbench.study import Study
 
 WIDE = 120  # columns where the output is no terminal, so that a log keeps its tables whole
@@ -214,10 +218,34 @@ def show_memory(rows: list[MemoryRow]) -> None:
     console().print(table)
 
 
-def show_machine() -> None:
-    """Print what this machine can do: processor, versions, ops, models."""
+def show_layers(report: LayerReport) -> None:
+    """Print a benchmark of layers: a table for each case, the ceilings, what to know of them."""
     screen = console()
-    for title, facts in (("Machine", machine()), ("Versions", versions())):
+    for table in tables.layer_tables(report):
+        screen.print(table)
+    screen.print(tables.ceiling_table(report))
+    for sentence in tables.layer_sentences(report):
+        screen.print(sentence)
+
+
+def show_models(report: ModelReport) -> None:
+    """Print a benchmark of whole models: a table for each model, phase and number of threads."""
+    screen = console()
+    for table in model_tables.model_tables(report):
+        screen.print(table)
+    for sentence in model_tables.model_sentences(report):
+        screen.print(sentence)
+
+
+def show_machine() -> None:
+    """Print what this machine can do: processor, versions, kernels, ops, models."""
+    screen = console()
+    for title, facts in (
+        ("Machine", machine()),
+        ("Versions", versions()),
+        ("Native kernels", _native_kernels()),
+        ("What computes a layer of 3072 x 768", _choices()),
+    ):
         table = Table("what", "found", title=title, title_justify="left", show_header=False)
         for name, value in facts.items():
             shown = ", ".join(value) if isinstance(value, list) else str(value)
@@ -231,6 +259,35 @@ def show_machine() -> None:
     for entry in bundled.values():
         table.add_row(entry.name, *_presence(entry))
     screen.print(table)
+
+
+def _native_kernels() -> dict[str, str]:
+    found = native.status()
+    if found.problem is not None:
+        return {"library": found.problem}
+    asked = os.environ.get("WORKBENCH_KERNELS")
+    why = f"asked for by WORKBENCH_KERNELS={asked}" if asked else "the fastest that runs here"
+    obstacles = {f"level {name}": obstacle or "runs" for name, obstacle in found.levels}
+    return {"library": str(found.path), "level in use": f"{found.level}, {why}", **obstacles}
+
+
+def _choices() -> dict[str, str]:
+    int4 = QuantArgs(dtype="int4", granularity="group", group_size=128)
+    by_token = QuantArgs(granularity="token", dynamic=True)
+    schemes = {
+        "W8A8": (QuantArgs(), by_token),
+        "W8": (QuantArgs(), None),
+        "W4 in groups of 128": (int4, None),
+        "W4A8 in groups of 128": (int4, by_token),
+        "W float8": (QuantArgs(dtype="float8_e4m3fn"), None),
+    }
+    chosen = {}
+    for scheme, (weights, activations) in schemes.items():
+        model = nn.Sequential(nn.Linear(768, 3072))
+        quantize(model, weights=weights, activations=activations)
+        freeze(model)
+        chosen[scheme] = f"{model[0].op}: {model[0].op_reason}"
+    return chosen
 
 
 def _presence(entry: Bundled) -> tuple[str, str]:

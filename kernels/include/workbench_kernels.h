@@ -94,8 +94,8 @@ WB_API int wb_embedding(const int64_t *ids, int64_t count, const uint8_t *packed
                         int64_t rows, int64_t columns, int64_t groups, const float *scale,
                         int one_scale, const void *zero, int zero_dtype, void *y, int y_dtype);
 
-/* 8-bit multiply-adds per second of one core at the level in use, operands in registers: the
- * ceiling that wb_linears can be measured against. Runs for about `seconds`. */
+/* 8-bit multiply-adds per second of one core at the level in use, operands in its
+ * first cache: the ceiling that wb_linears can be measured against. Runs for about `seconds`. */
 WB_API double wb_peak(double seconds);
 
 #ifdef __cplusplus

@@ -44,9 +44,10 @@ inline Floats activated(Floats x, int activation) {
         case WB_GELU_TANH: {  // tanh(u) = 2 sigmoid(2u) - 1
             const Floats cube = mul(mul(x, x), x);
             const Floats u = mul(all(0.79788456f), add(x, mul(all(0.044715f), cube)));
-            return mul(x, sigmoid(add(u, u)));
+            return mul(greater(all(-88), x), sigmoid(add(u, u)));
         }
-        case WB_SILU: return mul(x, sigmoid(x));
+        // Far below, x is cut off where the product is zero, or 1e38 times what is left would not be.
+        case WB_SILU: return mul(greater(all(-88), x), sigmoid(x));
         default: return x;
     }
 }

@@ -1,33 +1,38 @@
-// The most that one core does: independent sums in registers, nothing loaded.
+// The most that one core does: the loop of linear.hpp on what its first cache holds.
 #pragma once
 
 #include <chrono>
 #include <cstring>
 
+#include "linear.hpp"
+
 namespace workbench {
 namespace {
 
 inline double peak_in_registers(double seconds) {
-    uint8_t bytes[64];
-    std::memset(bytes, 1, sizeof bytes);
-    const Bytes w = field<8>(load_line(bytes), 0);
-    constexpr int MANY = ROWS * PANELS;
-    Sums sums[MANY];
-    WB_EACH(s, MANY) sums[s] = start(s); WB_END  // equal ones would be summed once
+    constexpr int64_t DEEP = 64;  // lines, of each panel
+    alignas(64) static uint8_t w[PANELS * DEEP * LINE + TILE];
+    alignas(64) static int8_t x[DEEP / 16 * TILE + TILE];
+    alignas(64) static int32_t sums[ROWS * PANELS * LANES];
+    std::memset(w, 1, sizeof w);  // untouched pages would all be one page of zeros
+    std::memset(x, 1, sizeof x);
+    const int32_t zero = 0;
+    const int8_t *rows[ROWS];
+    const int32_t *starts[ROWS];
+    for (int r = 0; r < ROWS; ++r) {
+        rows[r] = x + r * 64;
+        starts[r] = &zero;
+    }
+    const volatile int64_t deep = DEEP;  // or the loop is compiled anew for constants, and worse
     const auto now = [] { return std::chrono::steady_clock::now(); };
     const auto begin = now();
     double elapsed = 0, count = 0;
     while (elapsed < seconds) {
-        for (int i = 0; i < 20000; ++i)
-            WB_EACH(s, MANY) multiply_add(sums[s], w, 0x01010101); WB_END
-        count += 20000.0 * MANY * 64;
+        for (int i = 0; i < 1000; ++i)
+            multiply<ROWS, PANELS, 8>(w, deep * LINE, 0, deep, rows, starts, sums);
+        count += 1000.0 * ROWS * PANELS * DEEP * 64;
         elapsed = std::chrono::duration<double>(now() - begin).count();
     }
-    float kept[16];
-    WB_EACH(s, MANY)
-        store(kept, to_floats(total(sums[s])));
-        asm volatile("" ::"m"(kept) :);  // so that no sum is left out
-    WB_END
     return count / elapsed;
 }
 

@@ -110,15 +110,21 @@ const T *or_null(const std::vector<T> &numbers) {
     return numbers.empty() ? nullptr : numbers.data();
 }
 
+// The layer, or nothing where two of it that share their activations differ.
 Numbers computed(const Layer &l) {
-    Numbers y(l.y_dtype, l.m * l.n);
-    if (wb_linear(l.x.bytes.data(), l.x.dtype, l.stride, l.m, l.k, l.packed.data(), l.bits, l.n,
-                  l.groups, l.scale.data(), l.one_scale, or_null(l.zero.bytes), l.zero.dtype,
-                  or_null(l.bias.bytes), l.bias.dtype, or_null(l.multiplier), l.one_multiplier, or_null(l.step), l.digits,
-                  l.activation, y.bytes.data(), l.y_dtype, l.threads))
+    Numbers y(l.y_dtype, l.m * l.n), again = y;
+    wb_output outputs[2] = {};
+    for (wb_output &o : outputs) {
+        o = {l.packed.data(), l.n, l.scale.data(), l.one_scale, or_null(l.zero.bytes), l.zero.dtype,
+             or_null(l.bias.bytes), l.bias.dtype, l.activation, nullptr, l.y_dtype};
+        o.y = (&o == outputs ? y : again).bytes.data();
+    }
+    if (wb_linears(l.x.bytes.data(), l.x.dtype, l.stride, l.m, l.k, l.bits, l.groups,
+                   or_null(l.multiplier), l.one_multiplier, or_null(l.step), l.digits, outputs, 2,
+                   l.threads))
         std::printf("refused: m %ld n %ld k %ld groups %ld\n", long(l.m), long(l.n), long(l.k),
                     long(l.groups));
-    return y;
+    return y.bytes == again.bytes ? y : Numbers(l.y_dtype, l.m * l.n);
 }
 
 double exactly(double x, int activation) {

@@ -1,4 +1,4 @@
-"""The arithmetic of quantized linear layers: every implementation of an op computes the same bits."""
+"""The arithmetic of quantized linear layers: all implementations of an op compute the same bits."""
 
 import pytest
 import torch

@@ -60,6 +60,12 @@ def test_packing_can_be_undone(bits, shape):
     assert torch.equal(native.unpack(native.pack(values, bits), bits, *shape), values)
 
 
+def test_packing_what_is_not_contiguous():
+    values, _, _ = random_layer(4096, 4096, 8, 1, None)
+    packed = native.pack(values.t(), 8)
+    assert torch.equal(native.unpack(packed, 8, 4096, 4096), values.t())
+
+
 @pytest.mark.parametrize("bits", native.BITS)
 def test_packed_weights_take_the_bytes_their_bits_say(bits):
     rows, columns = 512, 1024
@@ -200,6 +206,9 @@ def test_activation_functions(level, name):
     (found,) = native.linears(torch.ones(1, 16), [weight], 8, 16, None, None, 1)
     exact = FUNCTIONS[name](bias.double())
     assert (found[0].double() - exact).abs().max() < 2e-6
+    weight = native.Weight(packed, scale, None, 4001, torch.full_like(bias, -3e38), name)
+    (low,) = native.linears(torch.ones(1, 16), [weight], 8, 16, None, None, 1)
+    assert low.abs().max() < 1e-30
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -31,8 +31,9 @@ def products(seed: int = 0) -> bytes:
         q = torch.randint(-middle, middle, (rows, columns), generator=g, dtype=torch.int8)
         scale = (torch.rand(groups, rows, generator=g) + 0.5).t()
         zero = torch.randint(-middle, middle, (groups, rows), generator=g, dtype=torch.int8).t()
-        weights = (native.pack(q, bits), scale, zero, bits, rows, columns, None, None, None)
-        found += [native.linear(x, *weights, digits, "gelu") for digits in (1, 2, 3)]
+        weight = native.Weight(native.pack(q, bits), scale, zero, rows, activation="gelu")
+        for digits in (1, 2, 3):
+            found += native.linears(x, [weight], bits, columns, None, None, digits)
     return torch.stack(found).numpy().tobytes()
 
 

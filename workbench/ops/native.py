@@ -6,12 +6,13 @@ for the torch paths; WORKBENCH_KERNELS_LIBRARY is the path of another build of t
 
 import ctypes
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from struct import Struct
+from typing import Any, NamedTuple
 
 import torch  # loaded before the library, which shares torch's OpenMP threads
 from torch import Tensor
@@ -22,10 +23,11 @@ INTERFACE = 2  # WB_INTERFACE in kernels/include/workbench_kernels.h
 BITS = (2, 4, 8)
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
-ACTIVATIONS = ("none", "relu", "gelu", "gelu_tanh", "silu")
+ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 HOW_TO_BUILD = "install a C++ compiler and reinstall quantization-workbench to build them"
 
-_P, _I, _L = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+_OUTPUT = Struct("11q")
+_P, _I, _L, _S = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_char_p
 _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "wb_interface": (_I, ()),
     "wb_levels": (_I, ()),
@@ -36,7 +38,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "wb_packed_bytes": (_L, (_L, _L, _I)),
     "wb_pack": (None, (_P, _L, _L, _I, _P)),
     "wb_unpack": (None, (_P, _L, _L, _I, _P)),
-    "wb_linears": (_I, (_P, _I, _L, _L, _L, _I, _L, _P, _I, _P, _I, _P, _I, _I)),
+    "wb_linears": (_I, (_P, _I, _L, _L, _L, _I, _L, _P, _I, _P, _I, _S, _I, _I)),
     "wb_embedding": (_I, (_P, _L, _P, _I, _L, _L, _L, _P, _I, _P, _I, _P, _I)),
     "wb_peak": (ctypes.c_double, (ctypes.c_double,)),
 }
@@ -79,8 +81,7 @@ def _path() -> Path | None:
     other = os.environ.get("WORKBENCH_KERNELS_LIBRARY")
     if other:
         return Path(other)
-    name = "libworkbench_kernels" + (".dylib" if sys.platform == "darwin" else ".so")
-    found = Path(str(files("workbench.ops") / name))
+    found = Path(str(files("workbench.ops") / "libworkbench_kernels.so"))
     return found if found.is_file() else None
 
 
@@ -115,6 +116,11 @@ def library() -> ctypes.CDLL:
     return found
 
 
+@cache
+def _function(name: str) -> Any:
+    return getattr(library(), name)
+
+
 def status() -> Native:
     """What there is of native kernels; raises WorkbenchError where the environment asks wrongly."""
     found, path, problem = _load()
@@ -133,15 +139,16 @@ def set_level(name: str) -> None:
 
 
 def peak(seconds: float = 0.2) -> float:
-    """8-bit multiply-adds per second of one core at the level in use, operands in registers."""
+    """8-bit multiply-adds per second of one core at the level in use, on its first cache."""
     return float(library().wb_peak(seconds))
 
 
 def pack(values: Tensor, bits: int) -> Tensor:
     """Pack int8 [rows, columns] for the kernels: uint8 [bytes]."""
     rows, columns = values.shape
+    values = values.contiguous()
     packed = torch.empty(library().wb_packed_bytes(rows, columns, bits), dtype=torch.uint8)
-    library().wb_pack(values.contiguous().data_ptr(), rows, columns, bits, packed.data_ptr())
+    library().wb_pack(values.data_ptr(), rows, columns, bits, packed.data_ptr())
     return packed
 
 
@@ -149,31 +156,13 @@ def unpack(packed: Tensor, bits: int, rows: int, columns: int) -> Tensor:
     """Undo `pack`, on the device of `packed`: int8 [rows, columns]."""
     if packed.is_meta:
         return torch.empty(rows, columns, dtype=torch.int8, device="meta")
+    here = packed.cpu()
     values = torch.empty(rows, columns, dtype=torch.int8)
-    library().wb_unpack(packed.cpu().data_ptr(), rows, columns, bits, values.data_ptr())
+    library().wb_unpack(here.data_ptr(), rows, columns, bits, values.data_ptr())
     return values.to(packed.device)
 
 
-class Output(ctypes.Structure):
-    """struct wb_output."""
-
-    _fields_ = [
-        ("packed", _P),
-        ("n", _L),
-        ("scale", _P),
-        ("one_scale", _L),
-        ("zero", _P),
-        ("zero_dtype", _L),
-        ("bias", _P),
-        ("bias_dtype", _L),
-        ("activation", _L),
-        ("y", _P),
-        ("y_dtype", _L),
-    ]
-
-
-@dataclass(frozen=True)
-class Weight:
+class Weight(NamedTuple):
     """A packed weight [rows, columns], its numbers and what comes after the product.
 
     `scale` and `zero_point` are [rows, groups] with strides (1, rows), or [1].
@@ -186,22 +175,23 @@ class Weight:
     bias: Tensor | None = None
     activation: str = "none"
 
-    def output(self, y: Tensor) -> Output:
-        """The same for the kernels, which write to `y`."""
-        point, bias = self.zero_point, self.bias
-        return Output(
-            self.packed.data_ptr(),
-            self.rows,
-            self.scale.data_ptr(),
-            self.scale.dim() < 2,
-            None if point is None else point.data_ptr(),
-            0 if point is None else DTYPES[point.dtype],
-            None if bias is None else bias.data_ptr(),
-            0 if bias is None else DTYPES[bias.dtype],
-            ACTIVATIONS.index(self.activation),
-            y.data_ptr(),
-            DTYPES[y.dtype],
-        )
+
+def _described(weight: Weight, y: Tensor) -> bytes:
+    """struct wb_output, whose fields all have 8 bytes: ctypes' own structures cost microseconds."""
+    packed, scale, point, rows, bias, activation = weight
+    return _OUTPUT.pack(
+        packed.data_ptr(),
+        rows,
+        scale.data_ptr(),
+        scale.dim() < 2,
+        0 if point is None else point.data_ptr(),
+        0 if point is None else DTYPES[point.dtype],
+        0 if bias is None else bias.data_ptr(),
+        0 if bias is None else DTYPES[bias.dtype],
+        ACTIVATIONS[activation],
+        y.data_ptr(),
+        DTYPES[y.dtype],
+    )
 
 
 def linears(
@@ -221,9 +211,9 @@ def linears(
     if flat.stride(-1) != 1 and columns > 1:
         flat = flat.contiguous()
     made = [x.new_empty((*x.shape[:-1], weight.rows)) for weight in weights]
-    outputs = (Output * len(made))(*[w.output(y) for w, y in zip(weights, made, strict=True)])
+    outputs = b"".join([_described(w, y) for w, y in zip(weights, made, strict=True)])
     first = weights[0].scale
-    failed = library().wb_linears(
+    failed = _function("wb_linears")(
         flat.data_ptr(),
         DTYPES[x.dtype],
         flat.stride(0),

@@ -126,9 +126,10 @@ class QModule(QActivations, QPanels):
             return learned, self._buffers[f"{name}_zero_point"]
         parameter = self._parameters[name]
         assert parameter is not None
-        version = (id(parameter), parameter._version)
+        # Tensors made in inference mode count no versions.
+        version = (id(parameter), -1 if parameter.is_inference() else parameter._version)
         kept = self._numbers.get(name)
-        if kept is None or kept[0] != version:
+        if kept is None or kept[0] != version or parameter.is_inference():
             blocks = self.grouped(name, self.oriented(parameter.detach()))
             scale, point = self.optimizer(blocks.flatten(0, -2), self.args_of(name))
             shape = blocks.shape[:-1]

@@ -1,0 +1,231 @@
+"""Whole models in many engines: encoders forward, decoders prefill and one token at a time."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from workbench import metrics
+from workbench.bench.engines import Bind, Decoder, Engine, ModuleEngine, Run, quiet
+from workbench.bench.layers import default_threads, pick
+from workbench.bench.race import race, torch_threads
+from workbench.bench.report import Failure, Report, Row
+from workbench.bench.schemes import Scheme, schemes
+from workbench.bench.subjects import subjects
+from workbench.errors import WorkbenchError
+from workbench.progress import track
+
+Phase = Literal["forward", "prefill", "decode"]
+LEAST_ROUNDS = 5
+
+
+class ModelRow(Row):
+    """One model in one engine and scheme, in one phase; `decode` is the time of one token.
+
+    `cosine` is the mean over tokens of the hidden states against float32, `kl` the mean over the
+    prompt of the next token's distribution from float32's, in nats. `compiled` by torch.compile.
+    """
+
+    model: str
+    phase: Phase
+    compiled: bool
+    tokens: int
+    cosine: float | None = None
+    kl: float | None = None
+
+
+class ModelReport(Report[ModelRow]):
+    """Every row of a run, with what it was measured on."""
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """A model in an engine; `bind` gives what to run with a number of threads."""
+
+    engine: Engine
+    scheme: Scheme
+    compiled: bool
+    bind: Bind[Any]
+
+    @property
+    def name(self) -> str:
+        ending = " compiled" if self.compiled else ""
+        return f"{self.engine.name} {self.scheme.op} {self.scheme.bits}{ending}"
+
+
+@torch.no_grad()  # as `generate` of transformers runs, and all peers can
+def measure_models(
+    models: Iterable[str] = (),
+    threads: Sequence[int] = (),
+    names: Iterable[str] = (),
+    bits: Iterable[int] = (8, 4),
+    compiled: bool = False,
+    seconds: float = 20.0,
+) -> ModelReport:
+    """Measure whole models (default: all of `subjects`), those of a kind in turns.
+
+    Quantized models compute in bfloat16 around the quantized layers. `compiled` adds torch.compile
+    for encoders, of engines over torch modules. `seconds` are for one model, phase and number of
+    threads, at least 5 rounds; building comes on top. Raises WorkbenchError for an unknown name.
+    """
+    wanted = list(models) or list(subjects)
+    unknown = [name for name in wanted if name not in subjects]
+    if unknown:
+        raise WorkbenchError(f"no model {unknown[0]!r} here; allowed: {', '.join(subjects)}")
+    chosen, absent = pick(names)
+    rows: list[ModelRow] = []
+    refused: list[Failure] = []
+    for name in wanted:
+        found, failures = _measure(
+            name, chosen, schemes(bits), threads or default_threads(), compiled, seconds
+        )
+        rows += found
+        refused += failures
+    return ModelReport(rows=rows, absent=absent, refused=refused)
+
+
+def _measure(
+    name: str,
+    chosen: Iterable[Engine],
+    found: Iterable[Scheme],
+    threads: Sequence[int],
+    compiled: bool,
+    seconds: float,
+) -> tuple[list[ModelRow], list[Failure]]:
+    subject = subjects[name]
+    with quiet():
+        model, inputs = subject.make()
+    model.eval().requires_grad_(False)
+    truth = _truth(model, inputs, subject.kind)
+    contenders: list[_Contender] = []
+    refused: list[Failure] = []
+    pairs = [(e, s) for e in chosen for s in found if e.offers(s, subject.kind)]
+    for engine, scheme in track(pairs, f"building {name}"):
+        try:
+            with quiet():
+                contenders += _contenders(engine, scheme, model, inputs, subject.kind, compiled)
+        except Exception as error:
+            if engine.ours:
+                raise
+            refused.append(Failure.of(engine.name, scheme.op, error))
+    if not contenders:
+        return [], refused
+    time_one = _time_encoder if subject.kind == "encoder" else _time_decoder
+    tokens = inputs["input_ids"].shape[1]
+    rows = []
+    for count in threads:
+        with torch_threads(count):
+            rows += time_one(name, contenders, truth, tokens, count, seconds)
+    return rows, refused
+
+
+def _contenders(
+    engine: Engine,
+    scheme: Scheme,
+    model: nn.Module,
+    inputs: dict[str, Tensor],
+    kind: str,
+    compiled: bool,
+) -> list[_Contender]:
+    if kind == "decoder":
+        return [
+            _Contender(engine, scheme, False, engine.decoder(model, scheme, inputs["input_ids"]))
+        ]
+    eager = engine.encoder(model, scheme, inputs)
+    made = [_Contender(engine, scheme, False, eager)]
+    if compiled and isinstance(engine, ModuleEngine):
+        made.append(_Contender(engine, scheme, True, _compiled(eager)))
+    return made
+
+
+def _compiled(eager: Bind[Run]) -> Bind[Run]:
+    """The same through torch.compile, anew for each number of threads: its kernels know it."""
+
+    def bind(threads: int) -> Run:
+        run = eager(threads)
+        call = torch.compile(run.call, dynamic=False)
+        return Run(call, run.output)
+
+    return bind
+
+
+def _truth(model: nn.Module, inputs: dict[str, Tensor], kind: str) -> Tensor:
+    found = model(**inputs)
+    return found.last_hidden_state[0] if kind == "encoder" else found.logits[0]
+
+
+def _time_encoder(
+    name: str,
+    contenders: list[_Contender],
+    truth: Tensor,
+    tokens: int,
+    threads: int,
+    seconds: float,
+) -> list[ModelRow]:
+    runs: dict[str, Run] = {one.name: one.bind(threads) for one in contenders}
+    quality = {
+        key: metrics.cosine(truth, run.output(run.call())[0].float()).mean().item()
+        for key, run in runs.items()
+    }
+    timings = race(
+        {key: [run.call] for key, run in runs.items()},
+        seconds,
+        f"{name}, {threads} thread{'s' if threads > 1 else ''}",
+        LEAST_ROUNDS,
+    )
+    return [
+        _row(one, name, "forward", tokens, threads, cosine=quality[one.name], **_told(timings, one))
+        for one in contenders
+    ]
+
+
+def _time_decoder(
+    name: str,
+    contenders: list[_Contender],
+    truth: Tensor,
+    tokens: int,
+    threads: int,
+    seconds: float,
+) -> list[ModelRow]:
+    runs: dict[str, Decoder] = {one.name: one.bind(threads) for one in contenders}
+    quality = {
+        key: metrics.kl_divergence(truth, run.logits().float()).mean().item()
+        for key, run in runs.items()
+    }
+    phases: dict[Phase, dict[str, list[Callable[[], Any]]]] = {
+        "prefill": {key: [run.prefill] for key, run in runs.items()},
+        "decode": {key: [run.decode] for key, run in runs.items()},
+    }
+    rows = []
+    for phase, calls in phases.items():
+        what = f"{name} {phase}, {threads} thread{'s' if threads > 1 else ''}"
+        timings = race(calls, seconds, what, LEAST_ROUNDS)
+        rows += [
+            _row(one, name, phase, tokens, threads, kl=quality[one.name], **_told(timings, one))
+            for one in contenders
+        ]
+    return rows
+
+
+def _told(timings: dict[str, Any], one: _Contender) -> dict[str, Any]:
+    found: dict[str, Any] = timings[one.name].model_dump()
+    return found
+
+
+def _row(
+    one: _Contender, name: str, phase: Phase, tokens: int, threads: int, **rest: Any
+) -> ModelRow:
+    return ModelRow(
+        model=name,
+        phase=phase,
+        engine=one.engine.name,
+        op=one.scheme.op,
+        bits=one.scheme.bits,
+        group_size=one.scheme.group_size,
+        compiled=one.compiled,
+        tokens=tokens,
+        threads=threads,
+        **rest,
+    )
