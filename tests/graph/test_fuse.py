@@ -51,6 +51,10 @@ def joined(monkeypatch):
     return made
 
 
+def test_torch_finds_the_backend_by_name():
+    assert "workbench" in torch._dynamo.list_backends()
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(
     ("make", "count"),
