@@ -53,8 +53,16 @@ if TYPE_CHECKING:
     from workbench.quant.requantize import requantize
     from workbench.recipe import Plan, Recipe
     from workbench.session import Job, Session
+    from workbench.smooth.search import AlphaSearch, search_alpha
     from workbench.smooth.smooth import Smoothing, smooth
     from workbench.train import finetune, learn_scales
+    from workbench.tune import Budget, widths
+    from workbench.tune.allocate import allocate
+    from workbench.tune.mixed import quantize_mixed
+    from workbench.tune.rotate import rotate
+    from workbench.tune.sensitivity import sensitivity
+    from workbench.tune.sweep import sweep
+    from workbench.tune.tune import tune
 
 __version__ = "0.1.0"
 
@@ -95,13 +103,25 @@ _HOMES = {
     "workbench.quant.kv_cache": ("QuantizedKVCache",),
     "workbench.recipe": ("Plan", "Recipe"),
     "workbench.session": ("Job", "Session"),
-    "workbench.smooth": ("Smoothing", "smooth"),
+    "workbench.smooth": ("AlphaSearch", "Smoothing", "search_alpha", "smooth"),
     "workbench.train": ("finetune", "learn_scales"),
+    "workbench.tune": (
+        "Budget",
+        "allocate",
+        "quantize_mixed",
+        "rotate",
+        "sensitivity",
+        "sweep",
+        "tune",
+        "widths",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AbsmaxOptimizer",
+    "AlphaSearch",
+    "Budget",
     "Calibration",
     "Cancelled",
     "Comparison",
@@ -125,6 +145,7 @@ __all__ = [
     "Statistics",
     "WorkbenchConfig",
     "WorkbenchError",
+    "allocate",
     "bundled",
     "compare",
     "coverage",
@@ -146,11 +167,18 @@ __all__ = [
     "qint8",
     "quantization_map",
     "quantize",
+    "quantize_mixed",
     "register_qmodule",
     "reporting",
     "requantize",
+    "rotate",
     "save",
+    "search_alpha",
+    "sensitivity",
     "smooth",
+    "sweep",
+    "tune",
+    "widths",
 ]
 
 

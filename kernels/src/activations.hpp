@@ -126,6 +126,8 @@ inline void write_digits(const Input &c, const Activations &a, int64_t r) {
 inline void quantize_row(const Input &c, Activations a, int64_t r) {
     const float step = load_row(c, a, r);
     a.steps[r] = c.step ? c.step[0] : step;
+    if (!c.step && step != step)  // its outputs are no numbers, whatever its digits
+        std::memset(a.row, 0, static_cast<size_t>(padded_inputs(c.k)) * sizeof *a.row);
     if (c.digits == 1) c.step ? write_digits<1, true>(c, a, r) : write_digits<1, false>(c, a, r);
     if (c.digits == 2) c.step ? write_digits<2, true>(c, a, r) : write_digits<2, false>(c, a, r);
     if (c.digits == 3) c.step ? write_digits<3, true>(c, a, r) : write_digits<3, false>(c, a, r);

@@ -95,9 +95,10 @@ def test_transformers_own_loader_computes_the_same(
 ):
     """As for a person who has not imported this package, which would claim what it wrote."""
     from transformers import AutoModelForCausalLM, CompressedTensorsConfig
-    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as mapping
+    from transformers.quantizers import auto
 
-    monkeypatch.setitem(mapping, "compressed-tensors", CompressedTensorsConfig)
+    claims = auto.AUTO_QUANTIZATION_CONFIG_MAPPING
+    monkeypatch.setitem(claims, "compressed-tensors", CompressedTensorsConfig)
     model = made(tiny_llama, *SCHEMES[scheme][:2])
     save(model, tmp_path)
     # Left compressed, transformers 5.23 expects zero points that are not packed.

@@ -251,6 +251,15 @@ def a_newer_version(_, manifest):
     manifest["format_version"] = 3
 
 
+def a_version_in_words(_, manifest):
+    manifest["format_version"] = "2"
+
+
+def a_matrix_of_three_dimensions(tensors, _):
+    key = next(key for key in tensors if key.endswith("weight_shape"))
+    tensors[key] = torch.tensor([1, 2, 3])
+
+
 def an_older_version(_, manifest):
     manifest["format_version"] = 1
 
@@ -266,7 +275,9 @@ def an_older_version(_, manifest):
         (an_unknown_float, r"'float7'"),
         (an_unknown_format, r"'zipped'.*pack-quantized"),
         (an_unknown_module, r"quantizes 'lin', which the model lacks"),
-        (a_newer_version, r"format 3.*newer"),
+        (a_newer_version, r"^\S+ was written in format 3.*newer"),
+        (a_version_in_words, r"damaged: it has no format_version"),
+        (a_matrix_of_three_dimensions, r"shape \[1, 2, 3\]"),
         (an_older_version, r"format 1.*again"),
     ],
 )

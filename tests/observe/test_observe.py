@@ -1,9 +1,16 @@
 """Statistics against direct computation, and the monoid laws."""
 
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import reduce
+from multiprocessing import get_context
+from operator import or_
+
 import pytest
 import torch
 from torch import nn
 
+import workbench as wb
 from workbench.errors import WorkbenchError
 from workbench.observe import Statistics, observe
 
@@ -53,12 +60,115 @@ def same(a: Statistics, b: Statistics) -> bool:
     )
 
 
+def test_sums_over_many_tokens_are_as_good_as_float64():
+    model, data = Two(), [{"x": torch.randn(5, 2000, 12) * 3 + 1}]
+    entry = next(iter(observe(model, data)))
+    seen = model.norm(data[0]["x"]).detach().flatten(0, 1).double()
+    torch.testing.assert_close(entry.mean, seen.mean(0), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(entry.second_moment, seen.square().mean(0), rtol=1e-6, atol=0)
+
+
 def test_shards_merge_to_one_pass_in_any_order():
     model, data = Two(), batches(6)
     whole = observe(model, data, sample_size=20)
     one, two, three = (observe(model, data[i : i + 2], sample_size=20) for i in (0, 2, 4))
     assert same((one | two) | three, whole)
     assert same(three | (two | one), whole)
+
+
+@pytest.mark.parametrize("sizes", [(20, 7), (7, 20)])
+def test_of_two_sample_sizes_the_smaller_holds_in_either_order(sizes):
+    """Whoever merges, the tokens kept are those of one pass with the smaller size."""
+    model, data = Two(), batches(4)
+    one, two = (
+        observe(model, data[i : i + 2], sample_size=size)
+        for i, size in zip((0, 2), sizes, strict=True)
+    )
+    whole = observe(model, data, sample_size=7)
+    assert same(one | two, whole)
+    assert same(two | one, whole)
+    assert (one | two)["c"].sample_size == 7
+
+
+def test_merging_is_associative_for_any_sample_sizes():
+    model, data = Two(), batches(3)
+    one, two, three = (
+        observe(model, [batch], sample_size=size)
+        for batch, size in zip(data, (5, 20, 9), strict=True)
+    )
+    assert same((one | two) | three, one | (two | three))
+
+
+def test_the_example_is_the_same_however_the_batches_are_shared():
+    model, data = Two(), batches(4)
+    whole = observe(model, data)
+    merged = observe(model, data[2:]) | observe(model, data[:2])
+    assert torch.equal(merged.example["x"], whole.example["x"])
+
+
+def test_workers_in_processes_of_their_own_see_what_one_pass_sees():
+    """Statistics and models travel by pickle; workers share nothing."""
+    model, data = Two(), batches(4)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        parts = list(pool.map(observe, [model] * 2, [data[:2], data[2:]]))
+    assert same(reduce(or_, reversed(parts)), observe(model, data))
+
+
+def test_weights_that_differ_do_not_merge():
+    one, two = Two(), Two()
+    two.c.weight.data *= 2
+    with pytest.raises(WorkbenchError, match="the weights that read c differ"):
+        observe(one, batches(1)) | observe(two, batches(1))
+
+
+def test_models_that_refuse_a_part_of_a_batch_are_observed_too():
+    class Stubborn(Two):
+        def forward(self, x):
+            if len(x) != 3:
+                raise ValueError("three or none")
+            return super().forward(x)
+
+    statistics = observe(Stubborn(), batches(1))
+    assert statistics.example["x"].shape == (3, 9, 12)
+
+
+def test_options_that_are_no_tensors_reach_the_model():
+    class Option(Two):
+        def forward(self, x, twice=False):
+            assert twice
+            return super().forward(x)
+
+    observe(Option(), [batch | {"twice": True} for batch in batches(2)])
+
+
+def test_a_dead_channel_is_seen_as_zero():
+    model, data = Two(), batches(2)
+    model.norm.weight.data[4] = model.norm.bias.data[4] = 0
+    entry = next(iter(observe(model, data)))
+    assert entry.absmax[4] == 0
+    assert entry.mean[4] == 0
+
+
+@pytest.mark.slow
+def test_observing_costs_little_more_than_running():
+    """Three tenths on the bundled model, by the processor's time, which other work leaves alone."""
+    lm = wb.load("pylm")
+    data = lm.batches("calibration", samples=32)
+
+    def seconds(work):
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+
+    def run():
+        with torch.no_grad():
+            for batch in data:
+                lm.model(**batch)
+
+    run()
+    pairs = [(seconds(run), seconds(lambda: observe(lm.model, data))) for _ in range(3)]
+    plain, observed = (min(column) for column in zip(*pairs, strict=True))
+    assert observed <= 1.3 * plain
 
 
 def test_the_token_sample_holds_real_tokens_and_no_more_than_asked():

@@ -13,6 +13,7 @@ from workbench import metrics
 from workbench.errors import WorkbenchError
 from workbench.quant import (
     Calibration,
+    HqqOptimizer,
     QLinear,
     QuantArgs,
     freeze,
@@ -281,6 +282,38 @@ def test_an_optimizer_that_is_unknown_is_refused(tiny_llama, name):
         WorkbenchError, match=r"unknown optimizer .* allowed: absmax, max, mse, hqq"
     ):
         quantize(tiny_llama, "int4", optimizer=name)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"optimizer": HqqOptimizer}, r"HqqOptimizer'> is no optimizer; give one such as"),
+        ({"optimizer": 3}, "optimizer=3 is no optimizer"),
+        ({"include": 3}, "3 is no pattern of names"),
+        ({"exclude": ["*", 3]}, "is no pattern of names"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(tiny_llama, how, message):
+    with pytest.raises(WorkbenchError, match=message):
+        quantize(tiny_llama, "int4", **how)
+    assert not any(isinstance(m, QLinear) for m in tiny_llama.modules())
+
+
+def test_quantizing_twice_is_refused(tiny_llama):
+    quantize(tiny_llama, "int4")
+    with pytest.raises(WorkbenchError, match="all of them are already"):
+        quantize(tiny_llama, "int8")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_calibrating_on_what_is_not_finite_names_the_layer(tiny_llama, bad):
+    quantize(tiny_llama, qint8, qint8)
+    with (
+        torch.no_grad(),
+        Calibration(tiny_llama),
+        pytest.raises(WorkbenchError, match=r"layers\.0\.self_attn\.q_proj was given values"),
+    ):
+        tiny_llama(inputs_embeds=torch.full((1, 4, 32), bad))
 
 
 def test_patterns_that_match_nothing_are_refused(tiny_llama):

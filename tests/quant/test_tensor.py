@@ -197,6 +197,34 @@ def test_a_model_compiles_without_a_break(scheme):
     torch.testing.assert_close(found, expected)
 
 
+class Mixed(nn.Module):
+    """An embedding, a convolution, a norm and a linear, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.conv = nn.Embedding(11, 32), nn.Conv1d(32, 32, 3, padding=1)
+        self.norm, self.linear = nn.LayerNorm(32), nn.Linear(32, 8)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.linear(self.norm(self.conv(self.embedding(ids).mT).mT))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("scheme", COMPILED)
+def test_every_kind_of_module_compiles(scheme, dtype):
+    torch.manual_seed(0)
+    model, ids = Mixed().to(dtype), torch.randint(0, 11, (2, 9))
+    weights, activations = COMPILED[scheme]
+    wb.quantize(model, weights, activations, include="*", outputs=activations)
+    with torch.no_grad(), wb.Calibration(model):
+        model(ids)
+    wb.freeze(model)
+    torch._dynamo.reset()
+    with torch.no_grad():
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+        assert torch.equal(compiled(ids), model(ids))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["int8", "int4", "w8a8-token"])
 def test_inductor_computes_the_same(scheme):

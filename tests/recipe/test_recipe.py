@@ -4,6 +4,7 @@ import ast
 import json
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,8 +27,10 @@ recipes = st.builds(
     smoothing=st.none()
     | st.builds(
         SmoothingSpec,
-        alpha=st.floats(0, 1),
-        overrides=st.dictionaries(st.text(min_size=1, max_size=5), st.floats(0, 1), max_size=2),
+        alpha=st.floats(0, 1) | st.just("auto"),
+        overrides=st.dictionaries(
+            st.text(min_size=1, max_size=5), st.floats(0, 1) | st.none(), max_size=2
+        ),
     ),
     quantization=st.builds(
         QuantizationSpec,
@@ -145,5 +148,47 @@ def test_the_script_of_a_recipe_with_training_does_what_the_recipe_says(tmp_path
     loaded = wb.load(folder)
     layer = loaded.model.model.layers[0].mlp.up_proj
     assert isinstance(layer, wb.QLinear)
-    assert layer.weight_packed.shape == (1024, 384 * 4 // 32)
+    assert layer.state_dict()["weight_packed"].shape == (1024, 384 * 4 // 32)
     assert layer.weight_scale.shape == (1024, 384 // 64)
+
+
+def test_a_recipe_can_ask_for_a_search():
+    recipe = Recipe(smoothing=SmoothingSpec(alpha="auto", overrides={"*.mlp.*": 0.8}))
+    script = recipe.to_code()
+    assert "search = wb.search_alpha(" in script
+    assert "alpha=None, overrides=search.with_overrides({'*.mlp.*': 0.8})" in script
+    assert "search_alpha" not in recipe.with_alpha(0.5).to_code()
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize("scheme", ["o1", "o2", "o3"])
+def test_the_plan_names_the_scheme_of_the_recipe(scheme):
+    args = Recipe().with_scheme(scheme).quantization.activations
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    wb.quantize(model, "int8", args)
+    (layer,) = wb.Plan.resolve(Recipe(), model, None).layers
+    assert layer.scheme.startswith(scheme)
+
+
+@pytest.mark.parametrize("scheme", ["o1", "o2", "o3"])
+def test_schemes_round_as_the_paper_says(scheme):
+    """SmoothQuant's table 2: O1 a step a token, O2 one a tensor, O3 one from calibration."""
+    args = Recipe().with_scheme(scheme).quantization.activations
+    g = torch.Generator().manual_seed(0)
+    seen, new = 3 * torch.randn(5, 8, generator=g), torch.randn(5, 8, generator=g)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    weight, bias = (p.detach().clone() for p in model.parameters())
+    wb.quantize(model, "int8", args)
+    with torch.no_grad(), wb.Calibration(model):
+        model(seen)
+    wb.freeze(model)
+    absmax = {
+        "o1": new.abs().amax(1, keepdim=True),
+        "o2": new.abs().max(),
+        "o3": seen.abs().max(),
+    }[scheme]
+    step, steps = absmax / 127, weight.abs().amax(1, keepdim=True) / 127
+    x = (new / step).round().clamp(-127, 127) * step
+    w = (weight / steps).round() * steps
+    with torch.no_grad():
+        torch.testing.assert_close(model(new), x @ w.T + bias, rtol=1e-5, atol=1e-5)

@@ -47,7 +47,10 @@ def test_smoothing_keeps_the_embeddings_of_unseen_news(news, activations, alpha,
         model = loaded.copy()
         if value is not None:
             smoothing = wb.smooth(model, statistics, value)
-            assert {group.how for group in smoothing.groups} == {"slot"}  # it is post-norm
+            # It is post-norm: only what makes values can absorb a scale.
+            folded = {g.name for g in smoothing.groups if g.how == "fold"}
+            assert {g.how for g in smoothing.groups} == {"fold", "slot"}
+            assert all(name.endswith("attention.output.dense") for name in folded)
         wb.quantize(model, wb.qint8, activations)
         with torch.no_grad(), wb.Calibration(model):
             for batch in calibration:

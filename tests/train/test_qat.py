@@ -64,6 +64,17 @@ class Named(nn.Module):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
+class Reader(Named):
+    """A model that reads the weight of one layer and never calls it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.Linear(8, 8, bias=False)
+
+    def forward(self, x, labels=None):
+        return super().forward(x @ self.read.weight.T, labels)
+
+
 def batches() -> list[dict[str, torch.Tensor]]:
     torch.manual_seed(1)
     return [{"x": torch.randn(6, 8), "labels": torch.randint(0, 4, (6,))} for _ in range(3)]
@@ -162,3 +173,27 @@ def test_shared_parameters_stay_shared_and_the_original_unharmed() -> None:
     wb.quantize(model, TERNARY)
     wb.finetune(model, batches(), steps=3, learning_rate=0.01)
     assert all(torch.equal(v, kept[k]) for k, v in float_model.state_dict().items())
+
+
+@pytest.mark.parametrize("activations", [None, "int8"])
+def test_a_weight_that_is_only_read_learns_with_its_rounding(activations):
+    model = Reader()
+    plain = model.read.weight
+    wb.quantize(model, "int4", activations)
+    assert model.read.weight is plain
+    if activations:
+        with torch.no_grad(), wb.Calibration(model):
+            model(batches()[0]["x"])
+        model.read.activations = None  # that no calibration can reach
+    before = model.read._parameters["weight"].detach().clone()
+    wb.finetune(model, batches(), steps=6, learning_rate=1e-2)
+    assert not torch.equal(model.read._parameters["weight"], before)
+    assert "weight_scale" in dict(model.read.named_parameters())
+    rounded = model.read.weight
+    x = batches()[0]["x"]
+    with torch.no_grad():
+        trained = model(x).logits
+    wb.freeze(model)
+    assert torch.equal(model.read.weight.dequantize(), rounded)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x).logits, trained)

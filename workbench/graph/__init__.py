@@ -1,7 +1,7 @@
-"""Who reads whose output, found by tracing one forward."""
+"""Who reads whose output, found by running the model."""
 
 from workbench.graph.inputs import InputGroup, input_groups, tied_modules
+from workbench.graph.matrices import Matrix, along
 from workbench.graph.norms import gain_offset
-from workbench.graph.trace import Reading, trace
 
-__all__ = ["InputGroup", "Reading", "gain_offset", "input_groups", "tied_modules", "trace"]
+__all__ = ["InputGroup", "Matrix", "along", "gain_offset", "input_groups", "tied_modules"]

@@ -1,6 +1,6 @@
-"""Trace one forward: who reads each tensor that a module of interest makes or reads."""
+"""Trace one forward: what the tensors that matrices read are made of, and where else that goes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,39 +9,59 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from workbench.graph.calls import float_tensor, output_leaves
+
 
 @dataclass
 class Reading:
-    """One traced tensor: the module of interest that made it, if any, and all that read it."""
+    """One tensor that readers multiply.
 
-    maker: str | None = None
-    readers: list[str] = field(default_factory=list)  # linear modules, in order of execution
-    others: list[str] = field(default_factory=list)  # any other operation, as "module: function"
-    value: Tensor | None = None
+    `makers` are the norms and readers it depends on directly, with no other of them between, and
+    `whole` the one whose output it is, unchanged. `parts` are the readings of a maker's output in
+    several forms, where this is all of them in one.
+    """
+
+    makers: frozenset[str]
+    whole: str | None = None
+    readers: list[str] = field(default_factory=list)  # in order of execution
+    parts: tuple["Reading", ...] = ()
 
 
-# These give the same numbers in another shape; whoever reads the result reads the tensor itself.
+@dataclass
+class Trace:
+    """All readings in order of execution, and which makers' outputs also go elsewhere, and where.
+
+    Elsewhere is a norm, whose result depends on all channels at once, or the model's output.
+    """
+
+    readings: list[Reading]
+    leaks: dict[str, str]
+
+
+# These give the same channels in another shape; whoever reads the result reads the tensor itself.
 _VIEWS = frozenset(
     {"view", "reshape", "flatten", "unflatten", "contiguous", "to", "float", "unsqueeze", "squeeze"}
-)
-# Questions about a tensor, not uses of its values.
-_QUESTIONS = frozenset(
-    {"__get__", "size", "dim", "numel", "stride", "is_contiguous", "type", "get_device"}
 )
 
 
 class _Listener(TorchFunctionMode):
-    """Note every function that receives a tensor under watch."""
+    """Carry from arguments to results what tensors are made of."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.readings: dict[int, Reading] = {}
-        self.stack: list[tuple[str, nn.Module]] = []
+        self.makers: dict[int, frozenset[str]] = {}
+        self.root: dict[int, Tensor] = {}  # of a view: the tensor that it shows
+        self.first: dict[str, str] = {}  # maker: the first operation on what it made
+        self.stack: list[tuple[str, bool]] = []  # modules running, and whether they are opaque
         self.keep: list[Tensor] = []  # a freed tensor's id could come back as another's
 
-    def watch(self, tensor: Tensor) -> Reading:
+    def of(self, tensor: Tensor) -> frozenset[str]:
+        """What `tensor` is made of."""
+        return self.makers.get(id(tensor), frozenset())
+
+    def mark(self, tensor: Tensor, makers: frozenset[str]) -> None:
         self.keep.append(tensor)
-        return self.readings.setdefault(id(tensor), Reading(value=tensor))
+        self.makers[id(tensor)] = makers
 
     def __torch_function__(
         self,
@@ -52,62 +72,91 @@ class _Listener(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        name = getattr(func, "__name__", str(func))
-        if name in _QUESTIONS:
+        if any(opaque for _, opaque in self.stack):
             return result
-        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        for leaf in leaves:
-            reading = self.readings.get(id(leaf))
-            if reading is None:
+        read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        made = frozenset[str]().union(*(self.of(leaf) for leaf in read))
+        if not made:
+            return result
+        name = getattr(func, "__name__", str(func))
+        if name == "__setitem__":
+            self._write(read[0], made)
+        for leaf in tree_leaves(result):
+            if not isinstance(leaf, Tensor):
                 continue
-            if isinstance(result, Tensor) and self.readings.get(id(result)) is reading:
-                continue  # handed through untouched, as dropout does outside training
-            if name in _VIEWS and isinstance(result, Tensor) and result.dtype == leaf.dtype:
-                self.readings[id(result)] = reading
-                self.keep.append(result)
-            elif not (self.stack and isinstance(self.stack[-1][1], nn.Linear)):
+            if any(leaf is tensor for tensor in read):
+                self._write(leaf, made)  # in place, or handed through
+                continue
+            self.mark(leaf, made)
+            if name in _VIEWS and leaf.dtype == read[0].dtype:
+                self.root[id(leaf)] = self.root.get(id(read[0]), read[0])
+            else:
                 where = self.stack[-1][0] if self.stack else "model"
-                reading.others.append(f"{where}: {name}")
+                for maker in made:
+                    self.first.setdefault(maker, f"{where}: {name}")
         return result
+
+    def _write(self, tensor: Tensor, made: frozenset[str]) -> None:
+        """What is written into a view is written into its base too."""
+        self.mark(tensor, self.of(tensor) | made)
+        if tensor._base is not None:
+            self.mark(tensor._base, self.of(tensor._base) | made)
 
 
 def trace(
-    model: nn.Module, batch: Mapping[str, Any], makers: Mapping[str, nn.Module]
-) -> list[Reading]:
-    """Run `model(**batch)` once; return who read the outputs of `makers` and the linears' inputs.
-
-    Readings come in order of execution. A tensor read by no linear is listed too, so that a caller
-    can say why it is left alone. Views of a tensor count as the tensor.
-    """
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    norms: Collection[str],
+    readers: Collection[str],
+) -> Trace:
+    """Run `model(**batch)` once and follow the outputs of `norms` and `readers` (module names)."""
     listener = _Listener()
-    made = {id(module): name for name, module in makers.items()}
+    readings: dict[int, Reading] = {}
+    leaks: dict[str, str] = {}
     handles = []
 
-    def entering(name: str, module: nn.Module) -> Callable[..., None]:
+    def leak(makers: Iterable[str], where: str) -> None:
+        for maker in makers:
+            leaks.setdefault(maker, listener.first.get(maker, where))
+
+    def entering(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if isinstance(module, nn.Linear):
-                listener.watch(next(iter((*args, *kwargs.values())))).readers.append(name)
-            listener.stack.append((name, module))
+            given = [t for v in (*args, *kwargs.values()) if (t := float_tensor(v)) is not None]
+            if name in readers and given:
+                tensor = listener.root.get(id(given[0]), given[0])
+                makers = listener.of(tensor)
+                whole = next((m for m in makers if id(tensor) == outputs.get(m)), None)
+                listener.keep.append(tensor)
+                reading = readings.setdefault(id(tensor), Reading(makers, whole))
+                reading.readers.append(name)
+                given = given[1:]
+            if name in norms or name in readers:
+                leak((m for tensor in given for m in listener.of(tensor)), f"{name}: forward")
+            listener.stack.append((name, name in readers or name in norms))
 
         return hook
 
-    def leaving(_: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        name, module = listener.stack.pop()
-        if id(module) in made and isinstance(output, Tensor):
-            reading = listener.watch(output)
-            # What the module did inside is its own affair; what counts is who reads the result.
-            reading.maker, reading.readers, reading.others = name, [], []
+    outputs: dict[str, int] = {}
+
+    def leaving(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+            listener.stack.pop()
+            if name in norms or name in readers:
+                for leaf in output_leaves(output):
+                    listener.mark(leaf, frozenset({name}))
+                    outputs[name] = id(leaf)
+
+        return hook
 
     for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(entering(name, module), with_kwargs=True))
-        handles.append(module.register_forward_hook(leaving))
+        handles.append(module.register_forward_pre_hook(entering(name), with_kwargs=True))
+        handles.append(module.register_forward_hook(leaving(name)))
     try:
         with torch.no_grad(), listener:
-            outputs = model(**batch)
+            found = model(**batch)
     finally:
         for handle in handles:
             handle.remove()
-    for leaf in tree_leaves(dict(outputs) if isinstance(outputs, Mapping) else outputs):
-        if isinstance(leaf, Tensor) and id(leaf) in listener.readings:
-            listener.readings[id(leaf)].others.append("model: output")
-    return list({id(r): r for r in listener.readings.values()}.values())
+    for leaf in output_leaves(found):
+        leak(listener.of(leaf), "model: output")
+    return Trace(list(readings.values()), leaks)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.ops.mapped import aligned
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -46,10 +47,7 @@ class Checkpoint:
         if not (folder / INDEX).is_file():
             pickle = next((p for p in sorted(folder.glob("*")) if p.suffix in PICKLES), None)
             if pickle is not None:
-                raise WorkbenchError(
-                    f"{folder} holds its weights as a pickle ({pickle.name}), which can run any "
-                    "code when it is read: only safetensors are; convert it where you trust it"
-                )
+                raise WorkbenchError(_pickled(pickle))
             raise WorkbenchError(f"{folder} holds no {SINGLE} and no {INDEX}")
         try:
             index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
@@ -64,11 +62,12 @@ class Checkpoint:
         return cls(tuple(folder / name for name in names))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name, mapped from the files."""
+        """All tensors by name, mapped from the files where they lie well."""
         found: dict[str, Tensor] = {}
         for path in self.files:
             with _opened(path) as file:
-                found.update({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+                for key in file.keys():  # noqa: SIM118
+                    found[key] = aligned(file.get_tensor(key))
         return found
 
     def outlines(self) -> dict[str, Tensor]:
@@ -93,9 +92,18 @@ class Checkpoint:
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 
+def _pickled(path: Path) -> str:
+    return (
+        f"{path.parent} holds its weights as a pickle ({path.name}), which can run any code when "
+        "it is read: only safetensors are; convert it where you trust it"
+    )
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a file of safetensors; what is wrong with it becomes one sentence."""
+    if path.suffix in PICKLES:
+        raise WorkbenchError(_pickled(path))
     try:
         with safe_open(path, framework="pt") as file:
             yield file

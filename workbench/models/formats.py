@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.errors import WorkbenchError
 from workbench.ops.packing import pack, unpack
 from workbench.quant import QModule, QuantArgs
 
@@ -80,11 +81,16 @@ class Packed(Plain):
         made = super().decode(tensors, bits)
         if not made.keys() >= {"weight_packed", "weight_shape"}:
             return made
-        rows, columns = made["weight_shape"].tolist()
+        shape = made["weight_shape"].tolist()
+        if len(shape) != 2:
+            raise WorkbenchError(f"the checkpoint says that a matrix has the shape {shape}")
+        rows, columns = shape
         if bits == 8:
             made["weight"] = unpack(made.pop("weight_packed"), bits, columns)
             made.pop("weight_shape")
-        return _each(made, "weight_zero_point", lambda point: unpack(_turned(point), bits, rows).t())
+        return _each(
+            made, "weight_zero_point", lambda point: unpack(_turned(point), bits, rows).t()
+        )
 
 
 def _each(tensors: Tensors, name: str, change: Callable[[Tensor], Tensor]) -> Tensors:

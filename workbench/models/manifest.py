@@ -65,26 +65,30 @@ class Manifest(BaseModel):
             if path.name != MANIFEST:
                 values = (values.get("quantization_config") or {}).get("manifest")
             return None if values is None else cls.parse(values, str(folder))
+        except WorkbenchError:
+            raise
         except (ValueError, AttributeError) as error:
             raise WorkbenchError(f"{path} is damaged: {error}") from error
 
     @classmethod
     def parse(cls, values: dict[str, Any], where: str) -> Self:
         """Make a manifest of plain values; raises WorkbenchError for another version or damage."""
+        version = values.get("format_version") if isinstance(values, dict) else None
+        if not isinstance(version, int):
+            raise WorkbenchError(f"the manifest of {where} is damaged: it has no format_version")
+        if version > FORMAT_VERSION:
+            raise WorkbenchError(
+                f"{where} was written in format {version}; this version reads format "
+                f"{FORMAT_VERSION}: install a newer quantization-workbench"
+            )
+        if version < FORMAT_VERSION:
+            raise WorkbenchError(
+                f"{where} was written in format {version}, before the first release; this "
+                f"version reads format {FORMAT_VERSION}: quantize the model again"
+            )
         try:
-            version = values["format_version"]
-            if version > FORMAT_VERSION:
-                raise WorkbenchError(
-                    f"{where} was written in format {version}; this version reads format "
-                    f"{FORMAT_VERSION}: install a newer quantization-workbench"
-                )
-            if version < FORMAT_VERSION:
-                raise WorkbenchError(
-                    f"{where} was written in format {version}, before the first release; this "
-                    f"version reads format {FORMAT_VERSION}: quantize the model again"
-                )
             made = cls.model_validate(values)
-        except (KeyError, TypeError, ValidationError) as error:
+        except ValidationError as error:
             raise WorkbenchError(f"the manifest of {where} is damaged: {error}") from error
         for name, entry in made.quantization_map.items():
             if entry.get("format") not in formats:

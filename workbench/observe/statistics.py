@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,16 +12,17 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.graph import InputGroup
-from workbench.observe.sample import keep_smallest
+from workbench.observe.sample import digest, keep_smallest
 
+FORMAT = "workbench-statistics-2"
 _ARRAYS = ("absmax", "total", "squares", "weight_absmax", "sample", "sample_keys")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What was seen of one tensor that linears read, K channels wide.
+    """What was seen of one tensor that matrices read, K channels wide.
 
-    `absmax` and `weight_absmax` are float32 [K] (the latter the column maximum over all linears of
+    `absmax` and `weight_absmax` are float32 [K] (the latter the column maximum over all matrices of
     the group), `total` and `squares` float64 [K] sums over `count` tokens, `sample` float32 [T, K].
     """
 
@@ -52,7 +53,7 @@ class Entry:
 
     @property
     def foldable(self) -> bool:
-        """Whether a scale on this input can be folded into that norm."""
+        """Whether a scale on this input can be folded into what makes it."""
         return self.group.foldable
 
     @property
@@ -82,11 +83,15 @@ class Entry:
         return self.absmax.max().item() / median if median > 0 else float("inf")
 
     def __or__(self, other: "Entry") -> "Entry":
+        """Merge what was seen on other data; of two sample sizes the smaller holds for both."""
         rows = torch.cat([self.sample, other.sample])
         keys = torch.cat([self.sample_keys, other.sample_keys])
-        sample, kept = keep_smallest(rows, keys, self.sample_size)
+        size = min(self.sample_size, other.sample_size)
+        sample, kept = keep_smallest(rows, keys, size)
         return replace(
             self,
+            group=self.group | other.group,
+            sample_size=size,
             count=self.count + other.count,
             absmax=self.absmax.maximum(other.absmax),
             total=self.total + other.total,
@@ -113,14 +118,23 @@ class Statistics:
         return len(self.entries)
 
     def __or__(self, other: "Statistics") -> "Statistics":
-        """Merge with an observation of the same model on other data; order does not matter."""
+        """Merge with an observation of the same model on other data; order does not matter.
+
+        Raises WorkbenchError where the models differ, in layers or in weights.
+        """
         if self.entries.keys() != other.entries.keys():
             odd = sorted(self.entries.keys() ^ other.entries.keys())
             raise WorkbenchError(
                 f"statistics of different models do not merge: {odd[0]} is in one only"
             )
+        for entry in self:
+            if not torch.equal(entry.weight_absmax, other[entry.name].weight_absmax):
+                raise WorkbenchError(
+                    "statistics of different models do not merge: the weights that read "
+                    f"{entry.name} differ; observe the same checkpoint, before it is changed"
+                )
         merged = {name: entry | other[name] for name, entry in self.entries.items()}
-        return Statistics(merged, self.example)
+        return Statistics(merged, min(self.example, other.example, key=digest))
 
     def save(self, path: Path | str) -> None:
         """Write to a safetensors file."""
@@ -128,11 +142,14 @@ class Statistics:
         described = []
         for index, entry in enumerate(self):
             tensors |= {f"{index}/{key}": getattr(entry, key).contiguous() for key in _ARRAYS}
-            group = vars(entry.group)
             described.append(
-                {"group": group, "count": entry.count, "sample_size": entry.sample_size}
+                {
+                    "group": asdict(entry.group),
+                    "count": entry.count,
+                    "sample_size": entry.sample_size,
+                }
             )
-        metadata = {"format": "workbench-statistics-1", "entries": json.dumps(described)}
+        metadata = {"format": FORMAT, "entries": json.dumps(described)}
         save_file(tensors, path, metadata=metadata)
 
     @classmethod
@@ -144,14 +161,13 @@ class Statistics:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
         except (SafetensorError, OSError) as error:
             raise WorkbenchError(f"{path} cannot be read as statistics: {error}") from error
-        if metadata.get("format") != "workbench-statistics-1":
+        if metadata.get("format") != FORMAT:
             raise WorkbenchError(f"{path} holds no statistics that this version reads")
         entries = {}
         for index, row in enumerate(json.loads(metadata["entries"])):
-            group = row["group"] | {"linears": tuple(row["group"]["linears"])}
             arrays = {key: tensors[f"{index}/{key}"] for key in _ARRAYS}
             entry = Entry(
-                group=InputGroup(**group),
+                group=InputGroup.from_dict(row["group"]),
                 count=row["count"],
                 sample_size=row["sample_size"],
                 **arrays,

@@ -183,7 +183,8 @@ def _matches(name: str, include: Patterns, exclude: Patterns) -> bool:
 
 
 def _patterns(value: Patterns) -> list[str]:
-    patterns = [value] if isinstance(value, str) else value or ()
-    if not isinstance(patterns, Iterable) or not all(isinstance(p, str) for p in patterns):
+    several = [value] if isinstance(value, str) else value or ()
+    patterns = list(several) if isinstance(several, Iterable) else [several]
+    if not all(isinstance(pattern, str) for pattern in patterns):
         raise WorkbenchError(f"{value!r} is no pattern of names; give text such as '*.mlp.*'")
-    return list(patterns)
+    return patterns

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from math import prod
 from typing import Any, Self
 
 import torch
@@ -89,7 +90,7 @@ class QTensor(Tensor):
         shape = self.form.shape
         packed = self.data_.dtype == torch.int32
         lead = self.data_.dim() - 1 if packed else max(self.scale.dim() - 1, 1)
-        columns = shape[lead:].numel()
+        columns = prod(shape[lead:])  # to the compiler a slice of a shape is a tuple
         data = self.data_ if self.data_.dtype == torch.int32 else self.data_.flatten(lead)
         values = read(data, self.scale, self.zero_point, self.form.bits, columns).reshape(shape)
         return values.transpose(-1, -2) if self.form.transposed else values

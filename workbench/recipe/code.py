@@ -32,15 +32,14 @@ def recipe_code(recipe: "Recipe") -> str:
         f'batches = lm.batches("calibration", {", ".join(data)})',
         "model = lm.copy()  # shares storage with lm.model until a verb changes it",
     ]
-    if recipe.smoothing is not None:
-        alphas = recipe.smoothing.alphas()
-        lines += [
-            "stats = wb.observe(model, batches)",
-            f"smoothing = wb.smooth(model, stats, alpha={alphas!r}, exclude={exclude!r})",
-        ]
+    if recipe.rotation:
+        lines.append("rotation = wb.rotate(model, batches[0])")
+    lines += smoothing_code(recipe, exclude)
+    lines += bits_code(recipe)
     lines += [
-        "wb.quantize(",
+        "wb.quantize_mixed(" if quantization.bits else "wb.quantize(",
         "    model,",
+        *(["    bits,"] if quantization.bits else []),
         f"    weights={args_code(quantization.weights)},",
         f"    activations={args_code(activations)},",
         f"    optimizer={optimizer_code(quantization.optimizer)},",
@@ -48,6 +47,9 @@ def recipe_code(recipe: "Recipe") -> str:
         f"    exclude={exclude!r},",
         ")",
     ]
+    if quantization.algorithms:
+        chains = {pattern: list(chain) for pattern, chain in quantization.algorithms.items()}
+        lines.append(f"tuned = wb.tune(model, batches, {chains!r})")
     if activations is not None and not activations.dynamic:
         lines += [
             f"with torch.no_grad(), wb.Calibration(model, momentum={calibration.momentum}):",
@@ -74,6 +76,54 @@ def recipe_code(recipe: "Recipe") -> str:
         'wb.save(model, "out", tokenizer=lm.tokenizer)',
     ]
     return "\n".join(lines) + "\n"
+
+
+def smoothing_code(recipe: "Recipe", exclude: list[str]) -> list[str]:
+    """The lines that observe, search for alphas where they are to be found, and smooth."""
+    spec = recipe.smoothing
+    if spec is None:
+        return []
+    lines = ["stats = wb.observe(model, batches)"]
+    alpha, overrides = repr(spec.alpha), repr(spec.overrides)
+    if spec.alpha == "auto":
+        lines += [
+            "search = wb.search_alpha(",
+            "    model,",
+            "    stats,",
+            "    batches,",
+            f"    weights={args_code(recipe.quantization.weights)},",
+            f"    activations={args_code(activations_of(recipe))},",
+            f"    exclude={exclude!r},",
+            ")",
+        ]
+        alpha, overrides = "None", f"search.with_overrides({overrides})"
+    given = f", overrides={overrides}" if overrides != "{}" else ""
+    return [
+        *lines,
+        f"smoothing = wb.smooth(model, stats, alpha={alpha}{given}, exclude={exclude!r})",
+    ]
+
+
+def bits_code(recipe: "Recipe") -> list[str]:
+    """The lines that find the bits of each layer, none where all have the same."""
+    quantization = recipe.quantization
+    if quantization.budget is None:
+        return [f"bits = {quantization.bits!r}"] if quantization.bits else []
+    include = None if quantization.include is None else list(quantization.include)
+    budget = f"kind={quantization.budget.kind!r}, limit={quantization.budget.limit!r}"
+    return [
+        "found = wb.sensitivity(",
+        "    model,",
+        "    batches,",
+        f"    wb.widths({args_code(quantization.weights)}),",
+        f"    optimizer={optimizer_code(quantization.optimizer)},",
+        f"    include={include!r},",
+        f"    exclude={list(quantization.exclude)!r},",
+        f"    seed={recipe.seed},",
+        ")",
+        f"budget = wb.Budget({budget})",
+        "bits = wb.allocate(found, budget).weights",
+    ]
 
 
 def activations_of(recipe: "Recipe") -> "QuantArgs | None":

@@ -81,8 +81,10 @@ def _quantized(name: str, module: QModule, how: str, alpha: float | None, reason
     inputs = module.activations
     if inputs is None:
         scheme = "weights only"
+    elif not inputs.dynamic:
+        scheme = "o3 (per tensor, static)"
     else:
-        scheme = "o1 (per token)" if inputs.dynamic else "o3 (per tensor, static)"
+        scheme = "o1 (per token)" if inputs.granularity == "token" else "o2 (per tensor)"
     tensors = list(module.buffers(recurse=False))
     elements = module.weight.numel()
     assert module.weights is not None

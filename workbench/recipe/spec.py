@@ -5,15 +5,30 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from workbench.errors import WorkbenchError
 from workbench.quant import QuantArgs
 from workbench.recipe.code import recipe_code
+from workbench.tune import WIDTHS, Budget, algorithms
 
 VERSION = 1
 
 Alpha = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+# Told apart first, so that a bad number gets one complaint and not one for each kind.
+AlphaOrAuto = Annotated[
+    Annotated[Alpha, Tag("number")] | Annotated[Literal["auto"], Tag("word")],
+    Discriminator(lambda value: "word" if value == "auto" else "number"),
+]
 Scheme = Literal["o1", "o2", "o3", "none"]
 
 # SmoothQuant's names for how activations are quantized (arXiv:2211.10438, table 2).
@@ -41,21 +56,23 @@ class CalibrationSpec(_Spec):
 
 
 class SmoothingSpec(_Spec):
-    """SmoothQuant's alpha for all inputs, and for those that a pattern in `overrides` matches."""
+    """SmoothQuant's alpha for all inputs, and for those that a pattern in `overrides` matches.
 
-    alpha: Alpha = 0.5
-    overrides: dict[str, Alpha] = {}
+    "auto" searches one for each input on the calibration data; an override of None leaves its
+    inputs as they are.
+    """
 
-    def alphas(self) -> float | dict[str, float]:
-        """The argument for `workbench.smooth`."""
-        return {**self.overrides, "*": self.alpha} if self.overrides else self.alpha
+    alpha: AlphaOrAuto = 0.5
+    overrides: dict[str, Alpha | None] = {}
 
 
 class QuantizationSpec(_Spec):
     """How weights and activations (None: not) are quantized, and in which layers.
 
     `optimizer` finds the scales of weights; None leaves the choice to `workbench.quantize`, as
-    `include` None leaves the layers.
+    `include` None leaves the layers. `bits` are those of layers whose name a pattern matches (the
+    first does), or "auto": the best for each layer within `budget`. `algorithms` choose the
+    integers on calibration data, for each pattern one after the other (`workbench.tune`).
     """
 
     weights: QuantArgs = QuantArgs()
@@ -63,6 +80,36 @@ class QuantizationSpec(_Spec):
     optimizer: Literal["absmax", "max", "mse", "hqq"] | None = None
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ("lm_head",)
+    bits: Literal["auto"] | dict[str, int] = {}
+    budget: Budget | None = None
+    algorithms: dict[str, tuple[str, ...]] = {}
+
+    @field_validator("algorithms")
+    @classmethod
+    def _known(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        unknown = next((a for chain in value.values() for a in chain if a not in algorithms), None)
+        if unknown is not None:
+            raise ValueError(
+                f"algorithm {unknown!r} is unknown; allowed: {', '.join(sorted(algorithms))}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.bits == "auto") != (self.budget is not None):
+            raise ValueError('a budget goes with bits="auto", and with nothing else: set both')
+        if self.bits and self.weights.qtype.is_float:
+            raise ValueError(f"bits are of integers, and weights are {self.weights.dtype}")
+        wrong = [b for b in ({} if self.bits == "auto" else self.bits).values() if b not in WIDTHS]
+        if wrong:
+            allowed = ", ".join(map(str, WIDTHS))
+            raise ValueError(f"{wrong[0]} bits are no width of integers; allowed: {allowed}")
+        if self.budget is not None and self.budget.kind == "latency":
+            raise ValueError(
+                "a recipe has no times of layers: use a budget of bytes or mean_bits, or "
+                "`workbench.allocate` with latencies"
+            )
+        return self
 
 
 class TrainingSpec(_Spec):
@@ -79,12 +126,14 @@ class TrainingSpec(_Spec):
 class Recipe(_Spec):
     """Model, calibration, smoothing, quantization, training: all that a session needs.
 
-    `smoothing` and `training` are None for none.
+    `smoothing` and `training` are None for none; `rotation` turns the residual stream of the float
+    model first (`workbench.rotate`).
     """
 
     version: int = VERSION
     model: str = "pylm-outliers"
     calibration: CalibrationSpec = CalibrationSpec()
+    rotation: bool = False
     smoothing: SmoothingSpec | None = SmoothingSpec()
     quantization: QuantizationSpec = QuantizationSpec()
     training: TrainingSpec | None = None
@@ -99,6 +148,15 @@ class Recipe(_Spec):
                 "(a newer one needs a newer quantization-workbench)"
             )
         return value
+
+    @model_validator(mode="after")
+    def _one_cure(self) -> Self:
+        if self.rotation and self.smoothing is not None:
+            raise ValueError(
+                "rotation spreads outliers over all channels and leaves smoothing nothing to do: "
+                "set smoothing to null, or rotation to false"
+            )
+        return self
 
     @property
     def scheme(self) -> Scheme:
@@ -124,6 +182,19 @@ class Recipe(_Spec):
             return self._checked(self.model_dump() | {"smoothing": None})
         kept = self.smoothing.overrides if self.smoothing else {}
         return self._checked(self.model_dump() | {"smoothing": {"alpha": alpha, "overrides": kept}})
+
+    def with_weights(
+        self, *, bits: int | None = None, algorithms: tuple[str, ...] | None = None
+    ) -> Self:
+        """The same recipe with weights of so many bits, and rounded by these `algorithms`, in all
+        layers; None leaves either as it is."""
+        values: dict[str, Any] = {}
+        if bits is not None:
+            args = self.quantization.weights.model_dump() | {"dtype": f"int{bits}"}
+            values |= {"weights": args, "bits": {}, "budget": None}
+        if algorithms is not None:
+            values["algorithms"] = {"*": algorithms} if algorithms else {}
+        return self._with("quantization", values)
 
     def with_calibration(self, **values: Any) -> Self:
         """The same recipe with some fields of `calibration` replaced."""
@@ -188,10 +259,13 @@ def _explain(error: ValidationError) -> str:
     """One clause for each complaint: where, what was found, what is wrong with it."""
     clauses = []
     for complaint in error.errors():
-        where = ".".join(str(part) for part in complaint["loc"]) or "document"
+        where = ".".join(str(p) for p in complaint["loc"] if p not in ("number", "word"))
+        where = where or "document"
         message = complaint["msg"].removeprefix("Value error, ")
         if complaint["type"] == "extra_forbidden":
             clauses.append(f"unknown field {where!r}")
+        elif isinstance(complaint["input"], dict):  # what is wrong concerns several fields
+            clauses.append(f"{where}: {message}")
         else:
             clauses.append(f"{where} is {complaint['input']!r}: {message}")
     return "; ".join(clauses)

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from workbench.models import LoadedModel
 from workbench.observe import Statistics
 from workbench.progress import track
-from workbench.quant import Calibration, quantize
-from workbench.quant.optimizers import optimizers
+from workbench.quant import Calibration
 from workbench.recipe import Recipe
 from workbench.recipe.code import EVALUATION_SAMPLES, activations_of
-from workbench.smooth import Smoothing, smooth
+from workbench.session.bits import bits_of
+from workbench.smooth import Smoothing, search_alpha, smooth
 from workbench.train import TrainingCurve, finetune
+from workbench.tune import quantize_mixed, rotate, tune
 
 
 @dataclass(frozen=True)
@@ -45,28 +46,56 @@ def evaluation_batches(loaded: LoadedModel, recipe: Recipe) -> list[dict[str, Te
     return loaded.batches("evaluation", samples=samples, seed=recipe.seed)
 
 
+def alphas_of(
+    loaded: LoadedModel,
+    statistics: Statistics,
+    recipe: Recipe,
+    batches: Sequence[dict[str, Tensor]],
+) -> tuple[float | None, dict[str, float | None]]:
+    """The alpha for all inputs and the overrides, searched first where the recipe asks for it."""
+    spec = recipe.smoothing
+    assert spec is not None
+    if spec.alpha != "auto":
+        return spec.alpha, spec.overrides
+    search = search_alpha(
+        loaded.model,
+        statistics,
+        batches,
+        weights=recipe.quantization.weights,
+        activations=activations_of(recipe),
+        exclude=recipe.quantization.exclude,
+    )
+    return None, search.with_overrides(spec.overrides)
+
+
 def build(
     loaded: LoadedModel,
     statistics: Statistics,
     recipe: Recipe,
     batches: Sequence[dict[str, Tensor]],
 ) -> Built:
-    """Copy the float model; smooth, quantize, calibrate and train the copy as `recipe` asks."""
+    """Copy the float model; rotate, smooth, quantize, tune, calibrate and train as asked."""
     model = loaded.copy()
     quantization = recipe.quantization
+    if recipe.rotation:
+        rotate(model, batches[0])
     smoothing = None
     if recipe.smoothing is not None:
+        alpha, overrides = alphas_of(loaded, statistics, recipe, batches)
         smoothing = smooth(
-            model, statistics, recipe.smoothing.alphas(), exclude=quantization.exclude
+            model, statistics, alpha, overrides=overrides, exclude=quantization.exclude
         )
-    quantize(
+    quantize_mixed(
         model,
+        bits_of(model, recipe, batches),
         weights=quantization.weights,
         activations=activations_of(recipe),
-        optimizer=optimizers[quantization.optimizer]() if quantization.optimizer else None,
+        optimizer=quantization.optimizer,
         include=quantization.include,
         exclude=quantization.exclude,
     )
+    if quantization.algorithms:
+        tune(model, batches, quantization.algorithms)
     if quantization.activations is not None and not quantization.activations.dynamic:
         momentum = recipe.calibration.momentum
         with torch.no_grad(), Calibration(model, momentum=momentum):

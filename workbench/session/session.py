@@ -185,11 +185,12 @@ class Session:
         """Compare on held-out data at each alpha (None: not smoothed); the working model stays."""
         recipe, statistics = self._recipe, self.observe()
         loaded = self.load()
-        recipes = [recipe.with_alpha(alpha) for alpha in alphas]
+        tried = list(alphas)
+        recipes = [recipe.with_alpha(alpha) for alpha in tried]
         batches = loaded.batches("evaluation", samples=SWEEP_SAMPLES, seed=recipe.seed)
         data = data_digest(batches)
         points = []
-        for variant in track(recipes, "measuring alphas"):
+        for alpha, variant in zip(tried, track(recipes, "measuring alphas"), strict=True):
             key = result_key(variant.digest(), self._model_digest, data)
             comparison = self.results.get(key)
             if comparison is None:
@@ -197,7 +198,6 @@ class Session:
                 freeze(model)
                 comparison = compare(loaded.model, model, batches)
                 self.results[key] = comparison
-            alpha = variant.smoothing.alpha if variant.smoothing else None
             points.append(SweepPoint(alpha, comparison, key))
             self._keep_point(recipe, points[-1])
         return points
@@ -261,7 +261,7 @@ class Session:
         return build(loaded, statistics, recipe, batches)
 
 
-def _points_family(recipe: Recipe) -> tuple[Recipe, dict[str, float]]:
+def _points_family(recipe: Recipe) -> tuple[Recipe, dict[str, float | None]]:
     """What the points of a sweep have in common: the recipe without its one alpha."""
     overrides = recipe.smoothing.overrides if recipe.smoothing else {}
     return recipe.with_alpha(None), overrides

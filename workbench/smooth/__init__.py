@@ -1,6 +1,18 @@
 """SmoothQuant: move the difficulty of outlier channels from activations into weights."""
 
+from workbench.smooth.alphas import check_alpha
 from workbench.smooth.scales import smoothing_scales
-from workbench.smooth.smooth import SmoothedGroup, Smoothing, check_alpha, smooth
+from workbench.smooth.search import AlphaSearch, search_alpha
+from workbench.smooth.smooth import SmoothedGroup, Smoothing, smooth
+from workbench.smooth.verdict import Verdict
 
-__all__ = ["SmoothedGroup", "Smoothing", "check_alpha", "smooth", "smoothing_scales"]
+__all__ = [
+    "AlphaSearch",
+    "SmoothedGroup",
+    "Smoothing",
+    "Verdict",
+    "check_alpha",
+    "search_alpha",
+    "smooth",
+    "smoothing_scales",
+]

@@ -1,22 +1,23 @@
-"""Apply smoothing scales to a model: folded into norms where exact, in the input slot elsewhere."""
+"""Smooth a model: scales folded into what makes an input where exact, in the slot elsewhere."""
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.graph import tied_modules
+from workbench.graph.calls import run
 from workbench.observe import Entry, Statistics
 from workbench.progress import track
-from workbench.quant import TransformedLinear
+from workbench.quant import QModule, TransformedLinear
 from workbench.quant.quantize import check_finite
-from workbench.smooth.scales import smoothing_scales
+from workbench.smooth.alphas import alphas_of
+from workbench.smooth.fold import Change, entry_scales, fold, transform
 
 # Relative deviation of the float output that one fold may cause; rounding alone stays below.
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -26,7 +27,12 @@ How = Literal["fold", "slot", "skipped"]
 
 @dataclass(frozen=True)
 class SmoothedGroup:
-    """What smoothing did to one input: folded it, put it in the slot or left it, and why."""
+    """What smoothing did to one input: folded it, put it in the slot or left it, and why.
+
+    `linears` are the modules that read the input, routers and experts among them. The input is
+    divided by `scales` [K]; `deviation` is how far the float output moved, relative to its largest
+    value.
+    """
 
     name: str
     linears: tuple[str, ...]
@@ -48,155 +54,117 @@ class Smoothing:
         return next((g for g in self.groups if linear in g.linears), None)
 
 
-def check_alpha(alpha: float) -> float:
-    """Return `alpha` if it is a number in 0..1; raise WorkbenchError otherwise."""
-    if not isinstance(alpha, int | float) or math.isnan(alpha) or not 0 <= alpha <= 1:
-        raise WorkbenchError(
-            f"alpha is {alpha!r}; it must be a number from 0 (all difficulty stays in the "
-            "activations) to 1 (all of it moves into the weights)"
-        )
-    return float(alpha)
-
-
 def smooth(
     model: nn.Module,
     statistics: Statistics,
-    alpha: float | Mapping[str, float] = 0.5,
+    alpha: float | None = 0.5,
     *,
+    overrides: Mapping[str, float | None] | None = None,
     exclude: Iterable[str] = ("lm_head",),
 ) -> Smoothing:
     """Smooth every observed input of `model`, whose float output stays the same.
 
-    `alpha` is one number or a mapping from shell-style patterns over group or linear names to
-    numbers (first match wins, no match leaves the group alone). Each fold is tried on the example
-    batch of `statistics`; where the output moves by more than rounding, it is undone, put into the
-    slot and reported. Parameters are replaced, never written to, so models that share them are
-    unharmed. Raises WorkbenchError before anything changes: alpha outside 0..1, unknown layers,
-    weights not finite.
+    `alpha` holds for all inputs but those that a key of `overrides` names or matches (shell-style,
+    over group and layer names), which get its value; None leaves an input alone. Each change is
+    tried at once on the example batch of `statistics`: where the output moves by more than
+    rounding, it is undone and reported, and a scale that cannot be folded goes into the slot.
+    Parameters are replaced, never written to, so models that share them are unharmed. Raises
+    WorkbenchError before anything changes: alpha outside 0..1, overrides that conflict or match
+    nothing, unknown layers, weights not finite.
     """
-    chooser = _chooser(alpha)
-    modules = dict(model.named_modules())
-    for entry in statistics:
-        for name in (*entry.linears, *([entry.norm] if entry.norm else [])):
-            if name not in modules:
-                raise WorkbenchError(
-                    f"statistics name {name!r}, which this model lacks: observe it anew"
-                )
-        for name in entry.linears:
-            if type(modules[name]) is not nn.Linear:
-                kind = type(modules[name]).__name__
-                raise WorkbenchError(
-                    f"{name} is a {kind}; smooth a float model, before quantizing it"
-                )
-            check_finite(name, modules[name])
-    readers = Counter(name for entry in statistics for name in entry.linears)
+    alphas = alphas_of(statistics, alpha, overrides or {})
+    _check(model, statistics)
+    readers = Counter(name for entry in statistics for name in entry.group.readers)
     shared = {name for name, inputs in readers.items() if inputs > 1} | tied_modules(model)
     was_training = model.training
     model.eval()  # dropout would make every fold look wrong
+    excluded = tuple(exclude)
+    groups = []
     try:
-        before = _output(model, statistics.example)
-        excluded = tuple(exclude)
-        groups = []
+        trial = _Trial(model, statistics.example)
         for entry in track(statistics.entries.values(), "smoothing"):
-            value = chooser(entry)
+            value, names = alphas[entry.name], entry.group.readers
             if value is None:
                 groups.append(_skipped(entry, "no alpha is set for it"))
-            elif any(fnmatch(n, p) for n in entry.linears for p in excluded):
+            elif any(fnmatch(n, p) for n in names for p in excluded):
                 groups.append(_skipped(entry, "excluded"))
-            elif shared.intersection(entry.linears):
+            elif shared.intersection(names):
                 groups.append(_skipped(entry, entry.reason))
             else:
-                example = statistics.example
-                groups.append(_smooth_group(model, entry, value, example, before))
+                groups.append(_smooth_group(trial, entry, value))
     finally:
         model.train(was_training)
     return Smoothing(groups)
 
 
-def _skipped(entry: Entry, reason: str) -> SmoothedGroup:
-    ones = torch.ones_like(entry.absmax)
-    return SmoothedGroup(entry.name, entry.linears, "skipped", reason, 0.0, ones, 0.0)
+def _check(model: nn.Module, statistics: Statistics) -> None:
+    """Raise WorkbenchError where `statistics` are not of this float model."""
+    modules = dict(model.named_modules())
+    for entry in statistics:
+        maker = [entry.group.maker] if entry.group.maker else []
+        for name in (*entry.group.readers, *maker):
+            if name not in modules:
+                raise WorkbenchError(
+                    f"statistics name {name!r}, which this model lacks: observe it anew"
+                )
+        for name in entry.group.readers:
+            if isinstance(modules[name], QModule | TransformedLinear):
+                kind = type(modules[name]).__name__
+                raise WorkbenchError(
+                    f"{name} is a {kind}; smooth a float model, once, before quantizing it"
+                )
+            check_finite(name, modules[name])
 
 
-def _smooth_group(
-    model: nn.Module, entry: Entry, alpha: float, example: Mapping[str, Tensor], before: Tensor
-) -> SmoothedGroup:
-    scales = smoothing_scales(entry.absmax, entry.weight_absmax, alpha)
-    reason = entry.reason
-    if entry.foldable:
-        undo = _fold(model, entry, scales)
-        deviation = _deviation(before, _output(model, example))
-        if deviation <= TOLERANCE[before.dtype]:
-            return SmoothedGroup(
-                entry.name, entry.linears, "fold", reason, alpha, scales, deviation
-            )
-        undo()
-        reason = f"folding moved the float output by {deviation:.1e}, so it was undone"
-    for name in entry.linears:
-        linear = model.get_submodule(name)
-        assert isinstance(linear, nn.Linear)
-        weight = (linear.weight.detach() * scales).to(linear.weight.dtype)
-        transform = scales.reciprocal()
-        model.set_submodule(name, TransformedLinear.from_linear(linear, weight, transform))
-    deviation = _deviation(before, _output(model, example))
-    return SmoothedGroup(entry.name, entry.linears, "slot", reason, alpha, scales, deviation)
+class _Trial:
+    """Runs the model on the example and tells how far its outputs moved."""
 
+    def __init__(self, model: nn.Module, example: Mapping[str, Tensor]) -> None:
+        self.model = model
+        self.example = example
+        with torch.no_grad():
+            self.before = run(model, example)
 
-def _fold(model: nn.Module, entry: Entry, scales: Tensor) -> Callable[[], None]:
-    """Divide the norm's gain and bias by `scales` and multiply the columns; return the undoing."""
-    assert entry.norm is not None
-    norm = model.get_submodule(entry.norm)
-    replaced: list[tuple[nn.Module, str, nn.Parameter]] = []
-
-    def put(module: nn.Module, name: str, value: Tensor) -> None:
-        old = getattr(module, name)
-        replaced.append((module, name, old))
-        setattr(module, name, nn.Parameter(value.to(old.dtype), requires_grad=old.requires_grad))
-
-    offset = entry.group.offset
-    gain, bias = norm.weight, getattr(norm, "bias", None)
-    assert isinstance(gain, Tensor)
-    put(norm, "weight", (offset + gain.detach()) / scales - offset)
-    if bias is not None:
-        put(norm, "bias", bias.detach() / scales)
-    for name in entry.linears:
-        linear = model.get_submodule(name)
-        assert isinstance(linear, nn.Linear)
-        put(linear, "weight", linear.weight.detach() * scales)
-
-    def undo() -> None:
-        for module, name, old in replaced:
-            setattr(module, name, old)
-
-    return undo
-
-
-def _output(model: nn.Module, example: Mapping[str, Tensor]) -> Tensor:
-    with torch.no_grad():
-        outputs: Any = model(**example)
-    if isinstance(outputs, Mapping):
-        outputs = next(iter(outputs.values()))
-    first = outputs[0] if isinstance(outputs, tuple | list) else outputs
-    assert isinstance(first, Tensor)
-    return first
-
-
-def _deviation(before: Tensor, after: Tensor) -> float:
-    """Largest difference relative to the largest value."""
-    return ((after - before).abs().max() / before.abs().max().clamp_min(1e-12)).item()
-
-
-def _chooser(alpha: float | Mapping[str, float]) -> Callable[[Entry], float | None]:
-    """Turn `alpha` into a function from an entry to its alpha; every value is checked first."""
-    if not isinstance(alpha, Mapping):
-        value = check_alpha(alpha)
-        return lambda _: value
-    checked = {pattern: check_alpha(value) for pattern, value in alpha.items()}
-
-    def choose(entry: Entry) -> float | None:
-        names = (entry.name, *entry.linears)
-        return next(
-            (v for p, v in checked.items() if any(fnmatch(name, p) for name in names)), None
+    def deviation(self) -> float:
+        """The largest difference relative to the largest value, over all outputs."""
+        with torch.no_grad():
+            after = run(self.model, self.example)
+        return max(
+            ((new - old).abs().max() / old.abs().max().clamp_min(1e-12)).item()
+            for new, old in zip(after, self.before, strict=True)
         )
 
-    return choose
+    def holds(self, deviation: float) -> bool:
+        """Whether rounding explains a deviation; NaN is never explained."""
+        return deviation <= min(TOLERANCE[output.dtype] for output in self.before)
+
+
+def _smooth_group(trial: _Trial, entry: Entry, alpha: float) -> SmoothedGroup:
+    reason, names = entry.reason, entry.group.readers
+    if entry.foldable:
+        scales = entry_scales(entry, alpha, shared=True)
+        change = Change(trial.model)
+        fold(change, entry.group, scales)
+        deviation = trial.deviation()
+        if trial.holds(deviation):
+            return SmoothedGroup(entry.name, names, "fold", reason, alpha, scales, deviation)
+        change.undo()
+        reason = f"folding moved the float output by {deviation:.1e}, so it was undone"
+    slots = [n for n in entry.linears if isinstance(trial.model.get_submodule(n), nn.Linear)]
+    if len(slots) < len(names):
+        other = next(name for name in names if name not in slots)
+        kind = type(trial.model.get_submodule(other)).__name__
+        return _skipped(entry, f"{reason}; {other} is a {kind}, which has no input slot")
+    scales = entry_scales(entry, alpha, shared=False)
+    change = Change(trial.model)
+    transform(change, slots, scales)
+    deviation = trial.deviation()
+    if not trial.holds(deviation):
+        change.undo()
+        return _skipped(entry, f"{reason}; the slot moved the float output by {deviation:.1e} too")
+    return SmoothedGroup(entry.name, names, "slot", reason, alpha, scales, deviation)
+
+
+def _skipped(entry: Entry, reason: str) -> SmoothedGroup:
+    ones = torch.ones_like(entry.absmax)
+    return SmoothedGroup(entry.name, entry.group.readers, "skipped", reason, 0.0, ones, 0.0)

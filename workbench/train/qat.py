@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from workbench import metrics
 from workbench.errors import WorkbenchError
 from workbench.progress import track
-from workbench.quant import QModule
+from workbench.quant import Calibration, QModule
+from workbench.quant.observers import Observer
 from workbench.quant.quantize import quantized_modules
 
 Batch = Mapping[str, Tensor]
@@ -69,6 +70,8 @@ def finetune(
         raise WorkbenchError("there are no batches to train on; give at least one")
     _trainable(model)
     own_parameters(model)
+    with torch.no_grad(), _Reading(model):
+        model(**batches[0])
     learn_scales(model)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
@@ -109,6 +112,16 @@ def own_parameters(model: nn.Module) -> None:
             if parameter is not None:
                 made = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
                 module._parameters[name] = copies.setdefault(id(parameter), made)
+
+
+class _Reading(Calibration):
+    """Finds the weights that a model reads without calling their layers; ranges stay as they are.
+
+    From then on they are read as they will be when frozen.
+    """
+
+    def watch(self, module: nn.Module, observer: Observer, x: Tensor) -> None:
+        """Leave the observer alone."""
 
 
 def _trainable(model: nn.Module) -> dict[str, QModule]:

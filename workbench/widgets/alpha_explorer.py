@@ -73,7 +73,7 @@ class AlphaExplorer(View):
         if self.recipe_is_new():
             smoothing = self.session.recipe.smoothing
             self.smooth = smoothing is not None
-            if smoothing is not None:
+            if smoothing is not None and smoothing.alpha != "auto":
                 self.alpha = smoothing.alpha
         self.groups = group_names(self.session)
         if self.group not in self.groups:

@@ -66,7 +66,7 @@ class WorkbenchConfig(QuantizationConfigMixin):
 
 
 class ClaimedConfig(CompressedTensorsConfig):
-    """Stands for compressed-tensors: what we wrote we load, bit for bit, and the rest is its own."""
+    """Stands for compressed-tensors: what we wrote we load, bit for bit; the rest is its own."""
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from workbench.models.hf.shield import shield, unshield
 from workbench.models.manifest import Manifest, by_module, decoded
+from workbench.ops.mapped import aligned
 from workbench.quant import QModule
 from workbench.quant.dtypes import torch_dtype
 from workbench.quant.quantize import replace_module
@@ -87,16 +88,16 @@ class FrozenLoader:
             for key in (f"{twin.side}_scale", f"{twin.side}_zero_point", "input_transform"):
                 twin._buffers.setdefault(key, None)
         self._share()
-        for twin in self.twins.values():
-            twin.prepare()
-        share_tied(self.twins, self.ties)
         for key, tensor in model.state_dict(keep_vars=True).items():
             owner, _, last = key.rpartition(".")
             if owner in self.twins and last in self.twins[owner].quantized_buffers():
                 continue
             if tensor.is_floating_point():
                 own = self.manifest.dtype_of(key, tensor.dtype)
-                tensor.data = tensor.data.to(dtype(own))
+                tensor.data = aligned(tensor.data.to(dtype(own)))
+        for twin in self.twins.values():  # last: a state_dict would undo what it packs
+            twin.prepare()
+        share_tied(self.twins, self.ties)
 
     def _is_quantized(self, name: str) -> bool:
         """Whether the parameter `name` of the float model is one that integers replace."""

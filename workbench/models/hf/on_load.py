@@ -9,7 +9,7 @@ from transformers.core_model_loading import ConversionOps
 
 from workbench.models.hf.config import WorkbenchConfig
 from workbench.models.hf.shield import shield, unshield
-from workbench.models.mapped import release
+from workbench.ops.mapped import release
 from workbench.quant import QModule, freeze, quantize
 from workbench.quant.quantize import check_finite, quantized_modules, select_modules
 
@@ -60,8 +60,8 @@ def begin(model: nn.Module, config: WorkbenchConfig) -> list[str]:
     A weight that is computed from others (weight norm) can be quantized only once they are there.
     """
     if config.outputs is not None:
-        patterns = {"include": config.include, "exclude": config.exclude}
-        quantize(model, None, outputs=config.outputs, **patterns)
+        include, exclude = config.include, config.exclude
+        quantize(model, None, include=include, exclude=exclude, outputs=config.outputs)
     if config.weights is None and config.activations is None:
         return []
     chosen = select_modules(model, config.include, config.exclude)

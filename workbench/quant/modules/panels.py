@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.ops import native
+from workbench.ops.mapped import release
 from workbench.ops.packing import pack
 from workbench.ops.weights import integers
 
@@ -35,6 +36,7 @@ class QPanels(nn.Module):
             data = self._buffers[self.weight_buffer]
             assert data is not None
             self.panels = native.pack(integers(data, bits, rows, columns), bits)
+            release(data)  # or a file stays in memory for as long as one of its tensors is used
             self._buffers[self.weight_buffer] = None
             for name in ("weight_scale", "weight_zero_point"):
                 numbers = self._buffers.get(name)

@@ -1,4 +1,4 @@
-"""Letting go of what was read from a file that is mapped into memory."""
+"""Tensors of a file that is mapped into memory: letting go of them, and giving them room."""
 
 import ctypes
 import mmap
@@ -6,6 +6,7 @@ import sys
 
 from torch import Tensor
 
+_LINE = 64  # bytes; where torch puts its own tensors
 _PAGEOUT = 21  # MADV_PAGEOUT of Linux 5.4, which Python does not name
 
 
@@ -21,3 +22,17 @@ def release(tensor: Tensor) -> None:
     start, end = -(-start // size) * size, end // size * size  # whole pages of its own
     if sys.platform == "linux" and tensor.device.type == "cpu" and end > start:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _PAGEOUT)
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """The float `tensor` at an address as torch would give it, copied if need be.
+
+    In a file it may begin anywhere, and some of torch's sums depend on where it does in the last
+    bit. Integers and what is not on the CPU come back as they are.
+    """
+    is_placed = not tensor.is_floating_point() or tensor.data_ptr() % _LINE == 0
+    if tensor.device.type != "cpu" or is_placed:
+        return tensor
+    made = tensor.clone()
+    release(tensor)
+    return made
