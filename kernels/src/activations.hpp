@@ -74,7 +74,8 @@ inline void write_digits(const Input &c, const Activations &a, int64_t r) {
     const float *row = a.row;
     int8_t *out = a.digits + (r / per_block) * padded * 16 + (r % per_block) * D * 64;
     const Floats low = all(D == 1 ? -128.0f : -LARGEST[D]), high = all(LARGEST[D]);
-    const Floats inverse = all(1.0f / a.steps[r]);
+    const bool numbers = a.steps[r] == a.steps[r];
+    const Floats inverse = all(numbers ? 1.0f / a.steps[r] : 0.0f);
     const auto finish_group = [&](int64_t group, const int32_t (&totals)[D]) {
         float whole = 0;
         for (int d = 0; d < D; ++d) {

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from workbench.models.manifest import Manifest, by_module, encoded, frozen_modules
 from workbench.quant import QModule
 from workbench.quant.dtypes import dtype_name
+from workbench.quant.modules.panels import panels_as_they_lie
 
 
 class OnDisk:
@@ -20,13 +21,15 @@ class OnDisk:
     def __init__(self, model: nn.Module, note: str = "") -> None:
         self.manifest = Manifest.of(model, note)
         self.modules = frozen_modules(model)
-        self.owners = by_module(_unshared(model, self.modules))
+        with panels_as_they_lie():
+            self.owners = by_module(_unshared(model, self.modules))
 
     def tensors(self, owner: str) -> dict[str, Tensor]:
         """Make the tensors of the module `owner`, by full name."""
         own, numbers = self.owners[owner], set[str]()
         if owner in self.modules:
             numbers.update(self.modules[owner].quantized_buffers())
+            own = self.modules[owner].unpacked(own)
             own = encoded(self.manifest.quantization_map[owner], own)
         made = {}
         for last, tensor in own.items():

@@ -1,6 +1,8 @@
 """Weights packed for the native kernels: the one copy in memory, in another order than on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -10,6 +12,19 @@ from workbench.ops import native
 from workbench.ops.mapped import release
 from workbench.ops.packing import pack
 from workbench.ops.weights import integers
+
+
+_as_they_lie: ContextVar[bool] = ContextVar("panels_as_they_lie", default=False)
+
+
+@contextmanager
+def panels_as_they_lie() -> Iterator[None]:
+    """Let `state_dict` show panels instead of unpacking them all: `unpacked` does it one by one."""
+    token = _as_they_lie.set(True)
+    try:
+        yield
+    finally:
+        _as_they_lie.reset(token)
 
 
 class QPanels(nn.Module):
@@ -55,8 +70,16 @@ class QPanels(nn.Module):
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self._buffers.get("panels") is not None:
-            destination[prefix + self.weight_buffer] = self._unpacked(self._bits)
+        panels = self._buffers.get("panels")
+        if panels is not None:
+            shown = panels if _as_they_lie.get() else self._unpacked(self._bits)
+            destination[prefix + self.weight_buffer] = shown
+
+    def unpacked(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of this module, by their own names, with integers in place of panels."""
+        name = self.weight_buffer
+        is_panels = name in own and own[name].dtype == torch.uint8
+        return own | {name: self._unpacked(self._bits)} if is_panels else own
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         held = self._buffers.get("panels") is not None
