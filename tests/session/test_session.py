@@ -189,3 +189,14 @@ def test_an_unknown_model_leaves_the_session_empty():
         session.observe()
     assert session.stage == "empty"
     session.close()
+
+
+def test_a_recipe_can_pin_the_op_and_refuses_one_that_is_not_there(session):
+    recipe = session.recipe
+    pinned = recipe.quantization.model_copy(update={"op": "a8_linear_reference"})
+    session.update(recipe.model_copy(update={"quantization": pinned}))
+    session.freeze()
+    assert {x.op for x in session.plan.layers if x.scheme != "float"} == {"a8_linear_reference"}
+    assert "wb.freeze(model, op='a8_linear_reference')" in session.recipe.to_code()
+    with pytest.raises(wb.WorkbenchError, match=r"op 'fast' is unknown; allowed: a8_linear_native"):
+        wb.Recipe.from_json('{"quantization": {"op": "fast"}}')

@@ -44,7 +44,8 @@ def race(
     """Time contenders in turns for about `seconds`, at least `least_rounds` (2 or more) rounds.
 
     A contender is a list of calls that do the same on different memory and are taken in a circle;
-    one call means warm caches, for each turn begins with a call that is not timed.
+    one call means warm caches, for each turn begins with a round of calls that are not timed:
+    memory that was idle for long may have been taken away from a virtual machine.
     """
     circles = {name: itertools.cycle(calls) for name, calls in contenders.items()}
     for calls in contenders.values():
@@ -57,21 +58,26 @@ def race(
         name: max(1, min(MOST_CALLS, round(TURN_MS / max(estimate, 1e-6))))
         for name, estimate in estimates.items()
     }
-    round_s = sum(estimates[n] / 1e3 * (turns[n] + 1) + SETTLE_S for n in contenders)
+    round_s = sum(
+        estimates[name] / 1e3 * (turns[name] + len(calls)) + SETTLE_S
+        for name, calls in contenders.items()
+    )
     rounds = max(least_rounds, min(MOST_ROUNDS, int(seconds / round_s)))
     halves: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in contenders}
     order = list(contenders)
     with _no_garbage_collection():
         for index in track(range(rounds), what):
             for name in order:
-                halves[name][index % 2].extend(_turn(circles[name], turns[name]))
+                untimed = len(contenders[name])
+                halves[name][index % 2].extend(_turn(circles[name], untimed, turns[name]))
             order.reverse()  # so that nobody always follows the same one
     return {name: _timing(*halves[name]) for name in contenders}
 
 
-def _turn(circle: Iterator[Callable[[], Any]], calls: int) -> list[float]:
+def _turn(circle: Iterator[Callable[[], Any]], untimed: int, calls: int) -> list[float]:
     time.sleep(SETTLE_S)
-    next(circle)()
+    for _ in range(untimed):
+        next(circle)()
     return [_milliseconds(next(circle)) for _ in range(calls)]
 
 

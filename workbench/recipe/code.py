@@ -67,8 +67,9 @@ def recipe_code(recipe: "Recipe") -> str:
             f"    seed={recipe.seed},",
             ")",
         ]
+    op = recipe.quantization.op
     lines += [
-        "wb.freeze(model)",
+        f"wb.freeze(model, op={op!r})" if op else "wb.freeze(model)",
         f'samples = {EVALUATION_SAMPLES} if lm.kind == "causal-lm" else None',
         f'evaluation = lm.batches("evaluation", samples=samples, seed={recipe.seed})',
         "report = wb.compare(lm.model, model, evaluation)",

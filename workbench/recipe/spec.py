@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from workbench.errors import WorkbenchError
+from workbench.ops import implementations
 from workbench.quant import QuantArgs
 from workbench.recipe.code import recipe_code
 from workbench.tune import WIDTHS, Budget, algorithms
@@ -72,7 +73,8 @@ class QuantizationSpec(_Spec):
     `optimizer` finds the scales of weights; None leaves the choice to `workbench.quantize`, as
     `include` None leaves the layers. `bits` are those of layers whose name a pattern matches (the
     first does), or "auto": the best for each layer within `budget`. `algorithms` choose the
-    integers on calibration data, for each pattern one after the other (`workbench.tune`).
+    integers on calibration data, for each pattern one after the other (`workbench.tune`). `op`
+    pins the implementation that computes frozen layers, where it can, instead of the fastest.
     """
 
     weights: QuantArgs = QuantArgs()
@@ -83,6 +85,15 @@ class QuantizationSpec(_Spec):
     bits: Literal["auto"] | dict[str, int] = {}
     budget: Budget | None = None
     algorithms: dict[str, tuple[str, ...]] = {}
+    op: str | None = None
+
+    @field_validator("op")
+    @classmethod
+    def _known_op(cls, value: str | None) -> str | None:
+        names = [one.name for one in implementations]
+        if value is not None and value not in names:
+            raise ValueError(f"op {value!r} is unknown; allowed: {', '.join(names)}")
+        return value
 
     @field_validator("algorithms")
     @classmethod

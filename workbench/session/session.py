@@ -152,7 +152,7 @@ class Session:
         if self.model is not None and self.frozen:
             return self.model
         model = share(self.calibrate())
-        freeze(model)
+        freeze(model, op=recipe.quantization.op)
         plan = Plan.resolve(recipe, model, self.smoothing)
         self._commit(recipe, model=model, plan=plan, frozen=True, comparison=None)
         return model
@@ -195,7 +195,7 @@ class Session:
             comparison = self.results.get(key)
             if comparison is None:
                 model = self._build(variant, statistics).model
-                freeze(model)
+                freeze(model, op=recipe.quantization.op)
                 comparison = compare(loaded.model, model, batches)
                 self.results[key] = comparison
             points.append(SweepPoint(alpha, comparison, key))

@@ -13,7 +13,6 @@ from workbench.ops.mapped import release
 from workbench.ops.packing import pack
 from workbench.ops.weights import integers
 
-
 _as_they_lie: ContextVar[bool] = ContextVar("panels_as_they_lie", default=False)
 
 
