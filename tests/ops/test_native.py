@@ -252,6 +252,23 @@ def test_a_size_that_the_kernels_cannot_do_is_refused():
         )  # fmt: skip
 
 
+def test_inputs_of_another_width_or_device_are_refused():
+    values, scale, point = random_layer(20, 64, 8, 1, None)
+    for x in (torch.randn(3, 65), torch.randn(3, 63), torch.tensor(1.0)):
+        with pytest.raises(RuntimeError, match=r"inputs \[\.\.\., 64\] on the CPU"):
+            computed(x, values, scale, point, 8)
+    with pytest.raises(RuntimeError, match="on meta"):
+        computed(torch.randn(3, 64, device="meta"), values, scale, point, 8)
+
+
+def test_double_precision_is_computed_in_single():
+    values, scale, point = random_layer(20, 64, 8, 1, None)
+    x, bias = torch.randn(3, 64), torch.randn(20)
+    found = computed(x.double(), values, scale, point, 8, bias.double())
+    assert found.dtype == torch.float64
+    assert torch.equal(found.float(), computed(x, values, scale, point, 8, bias))
+
+
 def test_a_level_that_is_not_there_is_refused():
     with pytest.raises(WorkbenchError, match="no such level"):
         native.set_level("avx1024")

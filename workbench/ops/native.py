@@ -203,9 +203,18 @@ def linears(
     multiplier: Tensor | None,
     digits: int,
 ) -> list[Tensor]:
-    """`x` [..., columns] times each of several weights, as the header of the kernels says."""
+    """`x` [..., columns] times each of several weights, as the header of the kernels says.
+
+    Raises RuntimeError where `x` has another width, or is not on the CPU.
+    """
+    if not x.is_cpu or x.dim() == 0 or x.shape[-1] != columns:
+        raise RuntimeError(
+            f"the kernels multiply inputs [..., {columns}] on the CPU by these weights, not "
+            f"{list(x.shape)} on {x.device}"
+        )
     if x.dtype not in FLOATS:
-        wide = linears(x.float(), weights, bits, columns, input_scale, multiplier, digits)
+        narrow = [w._replace(bias=None if w.bias is None else w.bias.float()) for w in weights]
+        wide = linears(x.float(), narrow, bits, columns, input_scale, multiplier, digits)
         return [y.to(x.dtype) for y in wide]
     flat = x if x.dim() == 2 else x.reshape(-1, columns)
     if flat.stride(-1) != 1 and columns > 1:
