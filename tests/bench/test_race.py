@@ -19,8 +19,8 @@ def test_contenders_take_turns_and_circles_turn(monkeypatch) -> None:
     }
     found = race(contenders, seconds=0, what="test", least_rounds=4)
     assert {name: timing.runs for name, timing in found.items()} == {"a": 4, "b": 4}
-    # A turn is one call that is not timed and one that is; every other round goes backwards.
-    assert "".join(name[0] for name in called[-16:]) == "aabbbbaaaabbbbaa"
+    # A turn is a circle that is not timed and one call that is; every other round goes backwards.
+    assert "".join(name[0] for name in called[-20:]) == "aaabbbbaaaaaabbbbaaa"
     of_a = [name for name in called if name.startswith("a")]
     assert all(one != other for one, other in itertools.pairwise(of_a[2:]))
 

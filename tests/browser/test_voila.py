@@ -141,7 +141,7 @@ def test_comparison_shows_what_a_script_measures(bench, pictures) -> None:
     for name, decibels in sqnr.items():
         assert widths[name] / widths[best] == pytest.approx(decibels / sqnr[best], abs=0.01)
     ops = bench.locator("[data-view=layers] td[data-key=op]").first
-    assert ops.get_attribute("data-value").startswith("w8a8")
+    assert ops.get_attribute("data-value").startswith("a8_linear")
     grid = bench.locator("[data-view=layers] .qw-scroll")
     assert grid.evaluate("node => node.scrollWidth <= node.clientWidth"), "a column is cut off"
     bench.click("[data-tab=which]")

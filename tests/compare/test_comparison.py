@@ -10,6 +10,9 @@ from transformers import BertConfig, BertModel
 
 from workbench.compare import compare
 from workbench.errors import WorkbenchError
+from workbench.observe import observe
+from workbench.smooth import smooth
+from workbench.tune import rotate
 
 
 def disturbed(model: torch.nn.Module, share: float) -> torch.nn.Module:
@@ -149,3 +152,21 @@ def test_the_reference_beside_itself(tiny_llama) -> None:
     long = compare(tiny_llama, copy.deepcopy(tiny_llama), batches())
     assert long.kl == pytest.approx(0, abs=1e-12)
     assert short == long.model_copy(update={"kl": 0.0})
+
+
+def test_layers_whose_outputs_smoothing_scaled_are_compared_without_the_scale(tiny_llama) -> None:
+    stats = observe(tiny_llama, batches())
+    smoothed = copy.deepcopy(tiny_llama)
+    smoothing = smooth(smoothed, stats, 0.5)
+    folded = {linear for g in smoothing.groups if g.how == "fold" for linear in g.linears}
+    assert any(name.endswith(("o_proj", "down_proj")) for name in folded)
+    for layer in compare(tiny_llama, smoothed, batches()).layers:
+        assert layer.sqnr_db > 80, layer.name
+
+
+def test_layers_that_write_to_a_rotated_stream_are_left_out(tiny_llama) -> None:
+    rotated = copy.deepcopy(tiny_llama)
+    found = rotate(rotated, batches()[0])
+    layers = compare(tiny_llama, rotated, batches()).layers
+    assert not {layer.name for layer in layers} & set(found.writers)
+    assert min(layer.sqnr_db for layer in layers) > 80

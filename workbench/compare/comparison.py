@@ -170,7 +170,11 @@ class _LayerErrors:
 
     def __init__(self, reference: nn.Module, candidate: nn.Module) -> None:
         expected, found = linears(reference), linears(candidate)
-        self.pairs = {name: (expected[name], found[name]) for name in expected if name in found}
+        self.pairs = {
+            name: (expected[name], found[name])
+            for name in expected
+            if name in found and not found[name].__dict__.get("output_rotated")
+        }
         self.signal = dict.fromkeys(self.pairs, 0.0)
         self.noise = dict.fromkeys(self.pairs, 0.0)
         self.waiting: dict[str, Tensor] = {}
@@ -195,12 +199,14 @@ class _LayerErrors:
         self.waiting[name] = _without_padding(output, mask)
 
     def _compare(
-        self, name: str, mask: Tensor | None, _module: nn.Module, _inputs: object, output: Tensor
+        self, name: str, mask: Tensor | None, module: nn.Module, _inputs: object, output: Tensor
     ) -> None:
         expected = self.waiting.pop(name, None)
         if expected is None:  # the reference went another way, as a router may
             return
-        deviation = expected - _without_padding(output, mask)
+        found = _without_padding(output, mask)
+        factors = module.__dict__.get("output_factors")  # that smoothing put on its channels
+        deviation = expected - (found if factors is None else found / factors.to(found.device))
         self.signal[name] += expected.square().sum(dtype=torch.float64).item()
         self.noise[name] += deviation.square().sum(dtype=torch.float64).item()
 

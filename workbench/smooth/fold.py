@@ -35,6 +35,13 @@ class Change:
         replace_module(self.model, name, new)
         self._undo.append(lambda: replace_module(self.model, name, old))
 
+    def note(self, module: str, name: str, value: Any) -> None:
+        """Give a module an attribute for others to read."""
+        owner = self.model.get_submodule(module)
+        old = owner.__dict__.get(name)
+        owner.__dict__[name] = value
+        self._undo.append(lambda: owner.__dict__.update({name: old}))
+
     def undo(self) -> None:
         """Put back everything, last change first."""
         while self._undo:
@@ -76,6 +83,9 @@ def fold(change: Change, group: InputGroup, scales: Tensor) -> None:
     change.parameter(group.maker, "weight", along(offset + weight.detach(), factors, axis) - offset)
     if (bias := maker._parameters.get("bias")) is not None:
         change.parameter(group.maker, "bias", bias.detach() * factors)
+    if not group.is_norm:  # whoever compares outputs layer by layer has to know
+        before = maker.__dict__.get("output_factors")
+        change.note(group.maker, "output_factors", factors if before is None else before * factors)
 
 
 def _output_axis(linear: nn.Module) -> int:

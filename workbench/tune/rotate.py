@@ -63,6 +63,8 @@ def rotate(model: nn.Module, batch: Mapping[str, Any], seed: int = 0) -> Rotatio
         for module, parameters in kept:
             module._parameters.update(parameters)
         raise
+    for name in stream.writers:  # whoever compares outputs layer by layer has to know
+        model.get_submodule(name).__dict__["output_rotated"] = True
     if untied is not None and getattr(model, "config", None) is not None:
         model.config.tie_word_embeddings = False  # type: ignore[union-attr]
     return Rotation(
