@@ -48,7 +48,7 @@ def _select(
         raise RuntimeError(f"no implementation of {op} runs on {device}: {'; '.join(passed_over)}")
     quick = [one for one in able if one.quick]
     chosen, why = able[0], able[0].what + (f" ({level})" if able[0].panels else "")
-    if len(quick) > 1 and op != "embedding" and device == "cpu":
+    if len(quick) > 1 and device == "cpu":
         chosen, why = _fastest(quick, layer, threads)
     return chosen, "; ".join([why, *passed_over])
 

@@ -193,6 +193,7 @@ implementations: tuple[Implementation, ...] = (
         "embedding_indexed",
         embedding.indexed,
         "rows indexed and dequantized by torch",
+        quick=False,
     ),
 )
 

@@ -12,19 +12,12 @@ class QEmbedding(QModule, nn.Embedding):  # type: ignore[misc] # torch annotates
     """A quantized `nn.Embedding`; its inputs are token ids, which nothing rounds."""
 
     rounds_activations = False
-    _bits: int = 8
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Embedding's own name
         if not self.frozen:
             weight = self.weight_now()
             return nn.functional.embedding(input, weight, self.padding_idx)
-        rows, columns = self.shapes["weight"]
-        buffers = self._buffers
-        data = buffers["panels"]
-        if data is None:
-            data = buffers[self.weight_buffer]
-        scale, point = buffers["weight_scale"], buffers.get("weight_zero_point")
-        return self._run(input, data, scale, point, self._bits, rows, columns, self.like.dtype)
+        return self._run(input, *self.stored_weight(), self.like.dtype)
 
     def prepare(self) -> None:
         assert self.weights is not None

@@ -14,7 +14,6 @@ class _Matrix(QModule):
     """`y = x W^T + b`; `workbench.ops` has the arithmetic of the frozen layer."""
 
     bias: Tensor | None
-    _bits: int = 8
 
     def apply_linear(self, x: Tensor) -> Tensor:
         """What the layer does, frozen or not."""
@@ -26,15 +25,7 @@ class _Matrix(QModule):
             step, multiplier = self._input_numbers(x)
         elif self.activations is not None:
             x = self.take_input(x)
-        rows, columns = self.shapes["weight"]
-        buffers = self._buffers
-        data = buffers["panels"]
-        if data is None:
-            data = buffers[self.weight_buffer]
-        scale, point = buffers["weight_scale"], buffers.get("weight_zero_point")
-        return self._run(
-            x, data, scale, point, self._bits, rows, columns, self.bias, step, multiplier
-        )
+        return self._run(x, *self.stored_weight(), self.bias, step, multiplier)
 
     @property
     def slot_shape(self) -> tuple[int]:

@@ -36,6 +36,7 @@ class QPanels(nn.Module):
 
     panels: Tensor | None
     shapes: dict[str, torch.Size]
+    _bits: int = 8  # of the weight; `prepare` sets it
 
     @property
     def weight_buffer(self) -> str:
@@ -96,9 +97,14 @@ class QPanels(nn.Module):
         self._buffers[self.weight_buffer] = None
         self.prepare()
 
-    @property
-    def _bits(self) -> int:
-        raise NotImplementedError
+    def stored_weight(self) -> tuple[Tensor, Tensor, Tensor | None, int, int, int]:
+        """The frozen weight as ops take it: data, scale, zero point, bits, rows and columns."""
+        buffers = self._buffers
+        data = buffers["panels"]
+        if data is None:
+            data = buffers[self.weight_buffer]
+        scale, point = buffers["weight_scale"], buffers.get("weight_zero_point")
+        return data, scale, point, self._bits, *self.shapes["weight"]  # type: ignore[return-value]
 
     def prepare(self) -> None:
         """Derive what the frozen forward needs from the buffers."""
