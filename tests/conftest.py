@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,7 +10,24 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 MUST_RUN = set(os.environ.get("WORKBENCH_NO_SKIP", "").split())  # markers
+WORKER_GIB = 6  # what one worker may need at its peak
 _skipped: list[str] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share cores and memory out among workers for the whole suite; named tests run right here.
+
+    Workers whose threads wait spinning for each other on the same cores are many times slower.
+    """
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    cores = os.cpu_count() or 1
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
+    workers = max(1, min(cores, gib // WORKER_GIB))
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores // workers))
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    return workers
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -26,13 +43,20 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
         _skipped.append(report.nodeid)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _skipped.extend(node.workeroutput["skipped"])
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if _skipped and session.exitstatus == pytest.ExitCode.OK:
+    if hasattr(session.config, "workeroutput"):  # a worker tells whoever started it
+        session.config.workeroutput["skipped"] = _skipped
+    elif _skipped and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for name in _skipped:
+    for name in sorted(set(_skipped)):  # each worker collects every file
         terminalreporter.write_line(f"SKIPPED WHERE IT MUST RUN: {name}", red=True)
 
 

@@ -16,6 +16,9 @@ SKIPPED_OTHER = "import pytest\n@pytest.mark.slow\ndef test_it():\n    pytest.sk
 
 
 @pytest.mark.parametrize(
+    "workers", [pytest.param([], id="here"), pytest.param(["-p", "xdist", "-n", "2"], id="workers")]
+)
+@pytest.mark.parametrize(
     ("source", "must_run", "succeeds"),
     [
         pytest.param(SKIPPED_ITSELF, "browser data", False, id="a browser test"),
@@ -24,13 +27,15 @@ SKIPPED_OTHER = "import pytest\n@pytest.mark.slow\ndef test_it():\n    pytest.sk
         pytest.param(SKIPPED_ITSELF, "", True, id="not on CI"),
     ],
 )
-def test_skips(source: str, must_run: str, succeeds: bool, tmp_path: Path) -> None:
+def test_skips(
+    source: str, must_run: str, succeeds: bool, workers: list[str], tmp_path: Path
+) -> None:
     shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    browser:\n    slow:\n")
     (tmp_path / "test_passes.py").write_text("def test_passes():\n    pass\n")
     (tmp_path / "test_skips.py").write_text(source)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", *workers, str(tmp_path)],
         env={
             **os.environ,
             "WORKBENCH_NO_SKIP": must_run,
