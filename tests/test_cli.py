@@ -53,7 +53,7 @@ def test_doctor_tells_what_runs_and_why(capsys) -> None:
 
 
 def test_lab_without_its_extra_says_so(monkeypatch, capsys) -> None:
-    monkeypatch.setattr("workbench.cli.LAB", ("ipywidgets", "no_such_module"))
+    monkeypatch.setattr("workbench.cli.extra.LAB", ("ipywidgets", "no_such_module"))
     for command in ("lab", "serve"):
         assert main([command]) == 2
         error = capsys.readouterr().err

@@ -1,0 +1,73 @@
+"""`workbench bench models`: whole models in many engines."""
+
+import argparse
+
+from workbench.cli.bench.common import add_common
+
+MODELS = """\
+Time whole models in every engine that runs here, in turns: encoders forward over 128 tokens,
+language models over a prompt of 256 tokens (prefill) and then one token with the cache it left
+(decode), all at batch 1. Quality is the mean cosine of the hidden states with those of float32, or
+the KL divergence of the next token's distribution from float32's.
+
+  bert-base      a random BERT-base                       minilm   the real sentence encoder
+  llama-8x2048   a random Llama, 2048 x 5632 x 8 layers   pylm     the bundled language model
+
+All variants of a model are in memory at once: llama-8x2048 takes about 12 GB with every engine.
+"""
+
+MODELS_EXAMPLES = """\
+examples:
+  workbench bench models minilm bert-base --compile
+  workbench bench models llama-8x2048 --engines 'torch fp32' 'torch bf16' workbench
+"""
+
+
+def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the parser."""
+    models = kinds.add_parser(
+        "models",
+        help="whole models in many engines: time of a forward, a prefill, a token, and quality",
+        description=MODELS,
+        epilog=MODELS_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    models.add_argument("models", nargs="*", metavar="NAME", help="as above (default: all)")
+    models.add_argument(
+        "--bits", nargs="+", type=int, default=[8, 4], help="of a weight: 8, 4, 2 (default: 8 4)"
+    )
+    models.add_argument(
+        "--compile", action="store_true",
+        help="encoders through torch.compile too, where an engine is a torch module",
+    )  # fmt: skip
+    models.add_argument(
+        "--seconds", type=float, default=20, metavar="S",
+        help="for timing each model, phase and number of threads (default: %(default)s)",
+    )  # fmt: skip
+    add_common(models)
+    models.set_defaults(command=_measure)
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    from transformers.utils import logging
+
+    from workbench.bench import measure_models
+    from workbench.console import Bars, show_models
+    from workbench.progress import reporting
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    with Bars() as bars, reporting(bars):
+        report = measure_models(
+            arguments.models,
+            arguments.threads,
+            arguments.engines,
+            arguments.bits,
+            arguments.compile,
+            arguments.seconds,
+        )
+    show_models(report)
+    if arguments.json is not None:
+        report.save(arguments.json)
+        print(f"Every figure: {arguments.json}")
+    return 0
