@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,6 +59,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name in sorted(set(_skipped)):  # each worker collects every file
         terminalreporter.write_line(f"SKIPPED WHERE IT MUST RUN: {name}", red=True)
+
+
+@pytest.fixture(scope="session")
+def data_sets() -> Path:
+    """The folder of public data sets; tests that ask for it are marked `data`."""
+    folder = os.environ.get("WORKBENCH_DATA")
+    if not folder:
+        pytest.skip("WORKBENCH_DATA does not name the folder of public data sets")
+    return Path(folder)
 
 
 @pytest.fixture

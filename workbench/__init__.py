@@ -16,7 +16,7 @@ from workbench.progress import Cancelled, reporting
 
 # Functions that share their module's name come from that module: mypy would confuse the two.
 if TYPE_CHECKING:
-    from workbench.compare import Comparison, compare
+    from workbench.compare import Comparison, Difference, TaskScores, compare, differences, evaluate
     from workbench.models.bundled import bundled
     from workbench.models.hf import QuantizedModelForCausalLM, WorkbenchConfig
     from workbench.models.load import load, load_into
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from workbench.quant.quantize import dequantize, quantization_map, quantize
     from workbench.quant.requantize import requantize
     from workbench.recipe import Plan, Recipe
+    from workbench.scoreboard import Scoreboard
+    from workbench.scoreboard.judge import judge
     from workbench.session import Job, Session
     from workbench.smooth.search import AlphaSearch, search_alpha
     from workbench.smooth.smooth import Smoothing, smooth
@@ -67,7 +69,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "workbench.compare": ("Comparison", "compare"),
+    "workbench.compare": (
+        "Comparison",
+        "Difference",
+        "TaskScores",
+        "compare",
+        "differences",
+        "evaluate",
+    ),
+    "workbench.scoreboard": ("Scoreboard", "judge"),
     "workbench.models": ("LoadedModel", "bundled", "load", "load_into", "save"),
     "workbench.models.hf": ("QuantizedModelForCausalLM", "WorkbenchConfig"),
     "workbench.observe": ("Statistics", "observe"),
@@ -126,6 +136,7 @@ __all__ = [
     "Cancelled",
     "Comparison",
     "Coverage",
+    "Difference",
     "HqqOptimizer",
     "Job",
     "LoadedModel",
@@ -140,9 +151,11 @@ __all__ = [
     "QuantizedKVCache",
     "QuantizedModelForCausalLM",
     "Recipe",
+    "Scoreboard",
     "Session",
     "Smoothing",
     "Statistics",
+    "TaskScores",
     "WorkbenchConfig",
     "WorkbenchError",
     "allocate",
@@ -150,8 +163,11 @@ __all__ = [
     "compare",
     "coverage",
     "dequantize",
+    "differences",
+    "evaluate",
     "finetune",
     "freeze",
+    "judge",
     "learn_scales",
     "load",
     "load_into",

@@ -24,6 +24,7 @@ from workbench.compare import (
 from workbench.compare.layers import linears
 from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel, save
+from workbench.models.atomic import write_text
 from workbench.quant.dtypes import dtype_name
 from workbench.recipe import Recipe, Scheme
 from workbench.session import Session
@@ -129,7 +130,7 @@ def run(recipe: Recipe, out: Path, report: Path | None = None) -> Study:
         seconds=round(time.perf_counter() - started, 1),
     )
     if report is not None:
-        _write(report, study.model_dump_json(indent=2) + "\n")
+        write_text(report, study.model_dump_json(indent=2) + "\n")
     return study
 
 
@@ -156,13 +157,6 @@ def _try_folder(folder: Path, complaint: str, option: str) -> None:
         raise WorkbenchError(
             f"{complaint} ({error.strerror}); name another with {option}."
         ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Write beside `path` first, so that a reader never sees half a report."""
-    half = path.with_name(f"{path.name}.part")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)
 
 
 def _floats(loaded: LoadedModel, recipe: Recipe, out: Path) -> Iterator[_Draft]:

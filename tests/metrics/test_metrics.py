@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from scipy.stats import spearmanr
+from torch.nn import functional as F
 
 from workbench import metrics
 
@@ -51,3 +53,23 @@ def test_mean_pool_leaves_padding_out():
 def test_cosine_of_a_right_angle():
     found = metrics.cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
     assert found.item() == pytest.approx(0)
+
+
+def test_ranking_agreement_is_the_mean_of_spearmans_correlations() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(7, 5), torch.randn(7, 5)
+    unit_a, unit_b = (F.normalize(x.double(), dim=-1) for x in (a, b))
+    expected = [
+        spearmanr(
+            [float(unit_a[i] @ unit_a[j]) for j in range(7) if j != i],
+            [float(unit_b[i] @ unit_b[j]) for j in range(7) if j != i],
+        ).statistic
+        for i in range(7)
+    ]
+    assert metrics.ranking_agreement(a, b) == pytest.approx(sum(expected) / 7)
+    assert metrics.ranking_agreement(a, 3 * a) == pytest.approx(1)
+
+
+def test_ranking_agreement_needs_three_texts() -> None:
+    with pytest.raises(ValueError, match="at least 3"):
+        metrics.ranking_agreement(torch.ones(2, 3), torch.ones(2, 3))

@@ -1,8 +1,6 @@
 """The real pretrained encoder on real sentences, whose outliers are natural."""
 
 import csv
-import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,11 +13,8 @@ TOKEN = wb.QuantArgs(granularity="token", dynamic=True)
 
 
 @pytest.fixture(scope="module")
-def news():
-    folder = os.environ.get("WORKBENCH_DATA")
-    if folder is None:
-        pytest.skip("WORKBENCH_DATA does not name the folder of public data sets")
-    with (Path(folder) / "agnews" / "test.tsv").open(encoding="utf-8") as file:
+def news(data_sets):
+    with (data_sets / "agnews" / "test.tsv").open(encoding="utf-8") as file:
         return [row[0] for row in csv.reader(file, delimiter="\t")][1:]
 
 

@@ -10,6 +10,7 @@ from workbench.bench.caches import caches
 from workbench.bench.ceilings import Ceiling
 from workbench.bench.race import Timing
 from workbench.compare import machine, versions
+from workbench.models.atomic import write_text
 
 PEERS = (
     "optimum-quanto", "torchao", "onnxruntime", "onnx", "openvino", "nncf", "llama-cpp-python",
@@ -91,4 +92,4 @@ class Report(BaseModel, Generic[R]):
     def save(self, path: Path) -> None:
         """Write everything to `path` as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_text(path, self.model_dump_json(indent=1) + "\n")

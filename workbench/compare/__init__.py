@@ -2,19 +2,25 @@
 
 from workbench.compare.comparison import Comparison, LayerError, compare
 from workbench.compare.machine import machine, versions
+from workbench.compare.paired import Difference, differences
 from workbench.compare.quality import ParseRate, Perplexity, parse_rate, perplexity
 from workbench.compare.size import bytes_on_disk
 from workbench.compare.speed import Speed, Timing, measure, measure_all
+from workbench.compare.tasks import TaskScores, evaluate
 
 __all__ = [
     "Comparison",
+    "Difference",
     "LayerError",
     "ParseRate",
     "Perplexity",
     "Speed",
+    "TaskScores",
     "Timing",
     "bytes_on_disk",
     "compare",
+    "differences",
+    "evaluate",
     "machine",
     "measure",
     "measure_all",

@@ -1,4 +1,4 @@
-"""A model beside its original on the same data: loss, logits, embeddings, and layer by layer."""
+"""A model beside its original on the same data: logits, embeddings, and layer by layer."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ class LayerError(BaseModel):
 
 
 class Comparison(BaseModel):
-    """What `compare` found. A language model fills the first half, an encoder the second."""
+    """What `compare` found: of a language model, of an encoder, or of a classifier."""
 
     model_config = ConfigDict(frozen=True)
     loss_reference: float | None = None
@@ -36,13 +36,14 @@ class Comparison(BaseModel):
     perplexity_reference: float | None = None
     perplexity: float | None = None
     kl: float | None = None  # nats per token, from the reference's distribution
-    agreement: float | None = None  # share of tokens with the same most likely next token
+    agreement: float | None = None  # share of tokens (or texts) with the same most likely class
     tokens: int | None = None
 
     cosine_mean: float | None = None
     cosine_min: float | None = None
     neighbour_agreement: float | None = None
-    sentences: int | None = None
+    ranking: float | None = None  # rank correlation of each sentence's similarity to the others
+    sentences: int | None = None  # or texts that a classifier judged
 
     layers: list[LayerError]
 
@@ -62,7 +63,7 @@ class Comparison(BaseModel):
             "kl": None if self.kl is None else 0.0,
             "layers": [layer.model_copy(update={"sqnr_db": math.inf}) for layer in self.layers],
         }
-        ones = ("agreement", "cosine_mean", "cosine_min", "neighbour_agreement")
+        ones = ("agreement", "cosine_mean", "cosine_min", "neighbour_agreement", "ranking")
         known |= {name: 1.0 for name in ones if getattr(self, name) is not None}
         return self.model_copy(update=known)
 
@@ -75,14 +76,15 @@ def compare(
 
     A language model (its output has `logits`) is judged by its loss, the divergence of its logits
     and the agreement of its top choice; an encoder (`last_hidden_state`) by the cosine and the
-    nearest neighbours of its mean-pooled embeddings. The error of a layer is measured on every
-    linear that has the same name in both, each on the inputs of its own model: it holds what the
-    layers before have added. Tokens under padding count nowhere.
+    nearest neighbours of its mean-pooled embeddings; a classifier (`logits` of one row a text) by
+    the divergence of its classes and the agreement of its choice. The error of a layer is measured
+    on every linear that has the same name in both, each on the inputs of its own model: it holds
+    what the layers before have added. Tokens under padding count nowhere.
 
     Raises `WorkbenchError` where there is nothing to compare.
     """
     layers = _LayerErrors(reference, candidate)
-    tally: _LanguageTally | _EncoderTally | None = None
+    tally: _LanguageTally | _EncoderTally | _ClassifierTally | None = None
     for batch in track(batches, "compare"):
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         with layers.recording(batch.get("attention_mask")):
@@ -95,14 +97,15 @@ def compare(
     return Comparison(**tally.result(), layers=layers.result())
 
 
-def _tally_for(output: object) -> "_LanguageTally | _EncoderTally":
-    if getattr(output, "logits", None) is not None:
-        return _LanguageTally()
+def _tally_for(output: object) -> "_LanguageTally | _EncoderTally | _ClassifierTally":
+    logits = getattr(output, "logits", None)
+    if logits is not None:
+        return _LanguageTally() if logits.dim() == 3 else _ClassifierTally()
     if getattr(output, "last_hidden_state", None) is not None:
         return _EncoderTally()
     raise WorkbenchError(
         f"The model returned a {type(output).__name__} with neither logits nor last_hidden_state; "
-        "compare a causal language model or an encoder."
+        "compare a causal language model, an encoder or a classifier."
     )
 
 
@@ -161,7 +164,29 @@ class _EncoderTally:
             "cosine_mean": float(cosines.mean()),
             "cosine_min": float(cosines.min()),
             "neighbour_agreement": metrics.neighbour_agreement(expected, found),
+            "ranking": metrics.ranking_agreement(expected, found) if len(found) > 2 else None,
             "sentences": len(expected),
+        }
+
+
+@dataclass
+class _ClassifierTally:
+    """Sums over texts."""
+
+    kl: float = 0.0
+    agreed: int = 0
+    texts: int = 0
+
+    def add(self, _batch: dict[str, Tensor], expected: Any, found: Any) -> None:
+        self.kl += metrics.kl_divergence(expected.logits, found.logits).sum().item()
+        self.agreed += int(metrics.top1_agreement(expected.logits, found.logits).sum())
+        self.texts += len(expected.logits)
+
+    def result(self) -> dict[str, Any]:
+        return {
+            "kl": self.kl / self.texts,
+            "agreement": self.agreed / self.texts,
+            "sentences": self.texts,
         }
 
 

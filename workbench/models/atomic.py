@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
@@ -103,3 +103,18 @@ def _prefix(folder: Path) -> str:
 
 def _aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.previous")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` beside `path` first, so that a reader never sees half of it.
+
+    Raises WorkbenchError where it cannot be written; what was there before stays.
+    """
+    half = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        half.write_text(text, encoding="utf-8")
+        half.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            half.unlink()
+        raise WorkbenchError(f"{path} cannot be written: {error.strerror}") from error

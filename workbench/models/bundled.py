@@ -8,7 +8,7 @@ from typing import Literal
 
 from workbench.errors import WorkbenchError
 
-Kind = Literal["causal-lm", "encoder"]
+Kind = Literal["causal-lm", "encoder", "classifier"]
 
 DATA = Path(__file__).parent / "data"
 

@@ -17,7 +17,7 @@ from workbench.models.prompts import Prompt, prompts
 from workbench.models.text import Split
 from workbench.progress import track
 
-EMBED_BATCH = 32
+TEXT_TOKENS = 256
 
 
 @dataclass
@@ -44,17 +44,26 @@ class LoadedModel:
         """Make the keyword inputs of a split: sequences of `length` tokens, `batch_size` at a time.
 
         `seed` draws `samples` of them, None takes all. With `text`, the path of a UTF-8 file, that
-        file instead of the pinned text; for an encoder one sentence a line. Calibration and
-        evaluation text never overlap. Raises WorkbenchError where the text is empty, unreadable or
-        shorter than one sequence.
+        file instead of the pinned text; one sentence a line, unless for a language model.
+        Calibration and evaluation text never overlap. Raises WorkbenchError where the text is
+        empty, unreadable or shorter than one sequence.
         """
-        if self.kind == "encoder":
+        if self.kind != "causal-lm":
             lines = list(pinned.sentences(split))
             if text is not None:
                 lines = [line for line in pinned.read_text(text).splitlines() if line.strip()]
             return pinned.sentence_batches(self.tokenizer, lines, length, samples, batch_size, seed)
         sources = list(pinned.files(split).values()) if text is None else [pinned.read_text(text)]
         return pinned.token_batches(self.tokenizer, sources, length, samples, batch_size, seed)
+
+    def tokens(self, split: Split, text: Path | str | None = None) -> list[int]:
+        """The tokens of a split, or of the UTF-8 file `text`, in one row."""
+        sources = list(pinned.files(split).values()) if text is None else [pinned.read_text(text)]
+        return pinned.token_ids(self.tokenizer, sources)
+
+    def text_batches(self, texts: list[str], batch_size: int = 32) -> list[dict[str, Tensor]]:
+        """The keyword inputs of `texts`, in order, cut at 256 tokens and padded batch by batch."""
+        return pinned.sentence_batches(self.tokenizer, texts, TEXT_TOKENS, None, batch_size, 0)
 
     def sentences(self, split: Split) -> list[str]:
         """The pinned English sentences of a split."""
@@ -74,8 +83,7 @@ class LoadedModel:
         if self.kind != "encoder":
             raise WorkbenchError(f"{self.name} is a {self.kind}; only encoders make embeddings")
         made = []
-        batches = pinned.sentence_batches(self.tokenizer, texts, 256, None, EMBED_BATCH, 0)
-        for batch in track(batches, "embedding"):
+        for batch in track(self.text_batches(texts), "embedding"):
             hidden = model(**batch).last_hidden_state
             made.append(metrics.mean_pool(hidden, batch["attention_mask"]))
         return nn.functional.normalize(torch.cat(made), dim=-1)

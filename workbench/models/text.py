@@ -51,6 +51,14 @@ def read_text(path: Path | str) -> str:
     return text
 
 
+def token_ids(tokenizer: Any, texts: list[str]) -> list[int]:
+    """The tokens of all `texts`, one after the other, without special ones."""
+    ids: list[int] = []
+    for text in texts:
+        ids.extend(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    return ids
+
+
 def token_batches(
     tokenizer: Any, texts: list[str], length: int, samples: int | None, batch_size: int, seed: int
 ) -> list[dict[str, Tensor]]:
@@ -58,9 +66,7 @@ def token_batches(
 
     Raises WorkbenchError where there is not even one sequence.
     """
-    ids: list[int] = []
-    for text in texts:
-        ids.extend(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    ids = token_ids(tokenizer, texts)
     available = len(ids) // length
     if available == 0:
         raise WorkbenchError(

@@ -124,8 +124,14 @@ def model_class(config: Any, exact: bool = False) -> tuple[Any, Kind]:
     kind: Kind = "encoder"
     if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         kind = "causal-lm"
+    elif any(name.endswith("ForSequenceClassification") for name in names):
+        kind = "classifier"
     known = getattr(transformers, names[0], None) if names and exact else None
     if known is not None:
         return known, kind
-    autos = {"causal-lm": transformers.AutoModelForCausalLM, "encoder": transformers.AutoModel}
+    autos = {
+        "causal-lm": transformers.AutoModelForCausalLM,
+        "encoder": transformers.AutoModel,
+        "classifier": transformers.AutoModelForSequenceClassification,
+    }
     return autos[kind], kind
