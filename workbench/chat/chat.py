@@ -1,0 +1,78 @@
+"""A chat in which several variants of one model answer the same message, one after the other."""
+
+from collections.abc import Callable, Mapping
+from threading import Event
+from typing import Any
+
+from torch import nn
+
+from workbench.chat.answer import Answer, generate
+from workbench.chat.conversation import Conversation, cleaned
+from workbench.chat.settings import ChatSettings
+from workbench.errors import WorkbenchError
+
+
+class Chat:
+    """Variants by name over one tokenizer; each remembers its own answers.
+
+    Variants that were copied from one model share every tensor that quantization left alone. They
+    answer in turns, so that none slows another down and the rates can be compared.
+
+    Raises WorkbenchError where there is no variant, or one cannot generate text.
+    """
+
+    def __init__(
+        self,
+        variants: Mapping[str, nn.Module],
+        tokenizer: Any,
+        settings: ChatSettings | None = None,
+    ) -> None:
+        if not variants:
+            raise WorkbenchError("a chat needs at least one model to answer.")
+        for name, model in variants.items():
+            if not callable(getattr(model, "generate", None)):
+                raise WorkbenchError(
+                    f"{name} is a {type(model).__name__}, which cannot generate text; "
+                    "give causal language models."
+                )
+        self.variants = dict(variants)
+        self.tokenizer = tokenizer
+        self.settings = settings or ChatSettings()
+        self._stop = Event()
+        self.reset()
+
+    @property
+    def templated(self) -> bool:
+        """Whether messages are put by a chat template; if not, the model completes them."""
+        return next(iter(self.conversations.values())).templated
+
+    def reset(self) -> None:
+        """Forget what was said."""
+        self.conversations = {name: Conversation(self.tokenizer) for name in self.variants}
+
+    def ask(self, message: str, notice: Callable[[Answer], None] = lambda _: None) -> list[Answer]:
+        """Let every variant answer `message`; `notice` hears of each token as it comes.
+
+        Raises WorkbenchError, before any model runs, where the message cannot be put.
+        """
+        text = cleaned(message)
+        prompts = {}
+        for name, conversation in self.conversations.items():
+            conversation.system = self.settings.system
+            context = getattr(self.variants[name].config, "max_position_embeddings", None)
+            prompts[name] = conversation.prompt(text, context, self.settings.max_new_tokens)
+        self._stop.clear()
+        answers = []
+        for name, model in self.variants.items():
+            answer = Answer(name)
+            answers.append(answer)
+            if not self._stop.is_set():
+                generate(
+                    model, self.tokenizer, prompts[name], answer, self.settings, self._stop, notice
+                )
+            self.conversations[name].add(text, answer.text)
+        return answers
+
+    def stop(self) -> None:
+        """End every answer at its next token; may be called from any thread."""
+        self._stop.set()
