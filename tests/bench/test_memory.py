@@ -1,9 +1,15 @@
 """What the memory benchmark says, against sizes that follow from the shapes."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from workbench.bench import measure_memory
+from workbench.bench.memory import STATUS, WORKSPACE
 from workbench.errors import WorkbenchError
+from workbench.models import load, save
 
 
 def test_pylm_in_four_bits_takes_what_the_bits_say() -> None:
@@ -22,7 +28,27 @@ def test_what_cannot_be_measured_is_told() -> None:
 
 
 @pytest.mark.slow
-def test_freezing_peaks_at_the_float_model_and_one_layer() -> None:
-    for dtype in ("int8", "int4"):
-        [row] = measure_memory(["llama-1b"], [dtype])
-        assert row.peak <= row.before + row.largest
+def test_freezing_peaks_at_the_float_model_and_one_layer(tmp_path: Path) -> None:
+    """Floats on the heap of threads (pylm), in a mapped file (minilm), and of the usual size."""
+    alone = tmp_path / "minilm"  # in a file that no other process has mapped
+    save(load("minilm").model, alone)
+    for row in measure_memory(["pylm", str(alone), "llama-1b"], ["int8", "int4"]):
+        assert row.peak <= row.before + max(row.largest, WORKSPACE), row
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="reads Linux's own figures")
+def test_frozen_floats_are_given_back() -> None:
+    """After freezing, the process holds about as much less as the model does."""
+    program = """
+from workbench.bench.memory import _nbytes, _resident, load, freeze, quantize
+model = load("pylm").model
+quantize(model, weights="int8")
+before = _nbytes(model), _resident("VmRSS")
+freeze(model)
+print(before[0] - _nbytes(model), before[1] - _resident("VmRSS"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    model, process = map(int, done.stdout.split())
+    assert process > 0.6 * model > 0  # the rest is what freezing imported and keeps ready

@@ -1,6 +1,5 @@
 """Memory of a model before, while and after it is quantized and frozen, each in its own process."""
 
-import ctypes
 import gc
 import json
 import subprocess
@@ -14,20 +13,24 @@ from torch import nn
 
 from workbench.errors import WorkbenchError
 from workbench.models import load
+from workbench.ops.heap import trim
 from workbench.progress import track
 from workbench.quant import freeze, quantize
 from workbench.quant.qtypes import qtypes
+from workbench.quant.rounding import CHUNK
 
 RANDOM = "llama-1b"  # what stands in the table for a large model: random weights, no download
+WORKSPACE = 16 * 4 * CHUNK  # bytes: what the search for scales keeps of a chunk, 16 times, float32
 STATUS = Path("/proc/self/status")
 
 
 class MemoryRow(BaseModel):
     """Bytes of one model in one number type; `peak` is over what the process held beforehand.
 
-    `weights` are all parameters and buffers. `peak` (resident, Linux only) is the most that
-    quantizing and freezing held at once, the float model included; `largest` the float bytes of
-    the largest layer.
+    `before` and `after` are all parameters and buffers. `peak` (resident, Linux only) is the most
+    that quantizing and freezing held at once, the float model included; `largest` the float bytes
+    of the largest layer. Freezing takes no more than that layer, or than `WORKSPACE` where layers
+    are smaller. (Float pages of a file that another process has mapped too cannot be given back.)
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,7 +69,7 @@ def measure_here(name: str, dtype: str) -> MemoryRow:
     before = _nbytes(model)
     _warm_up(model, dtype)
     gc.collect()
-    _return_free_memory()
+    trim()  # what the heap only keeps would hide a new peak
     start = _resident("VmRSS")
     _reset_peak()
     chosen = quantize(model, weights=dtype)
@@ -135,12 +138,6 @@ def _reset_peak() -> None:
     clear = Path("/proc/self/clear_refs")
     if clear.exists():
         clear.write_text("5")
-
-
-def _return_free_memory() -> None:
-    """Let the allocator give back what it only keeps, so that it does not hide a new peak."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ class Plain(Format):
             isinstance(module, nn.Linear | nn.Embedding)
             and w is not None
             and module.input_transform is None
+            and module.outputs is None
             and _known(w, module._buffers.get("weight_zero_point"))
             and (a is None or _known(a, module._buffers.get("input_zero_point")))
             and self.can(w, a)

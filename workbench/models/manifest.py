@@ -97,7 +97,8 @@ class Manifest(BaseModel):
                     f"{', '.join(formats)}"
                 )
             try:
-                _args(entry, "weights"), _args(entry, "activations")
+                for key in ("weights", "activations", "outputs"):
+                    _args(entry, key)
             except ValidationError as error:
                 raise WorkbenchError(
                     f"the map of {name} cannot be read: {' '.join(str(error).split())}"

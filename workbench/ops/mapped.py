@@ -15,12 +15,14 @@ def release(tensor: Tensor) -> None:
 
     A checkpoint is mapped into memory whole, and each page that was touched counts as memory in use
     until the last tensor of its file is gone. The values stay what they are: reading them again
-    would fetch them from the file. A no-op where the system has no such call.
+    would fetch them from the file. A no-op for other tensors, and where the system has no such
+    call.
     """
     size = mmap.PAGESIZE
     start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
     start, end = -(-start // size) * size, end // size * size  # whole pages of its own
-    if sys.platform == "linux" and tensor.device.type == "cpu" and end > start:
+    is_mapped = tensor.device.type == "cpu" and not tensor.untyped_storage().resizable()
+    if sys.platform == "linux" and is_mapped and end > start:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _PAGEOUT)
 
 

@@ -9,7 +9,7 @@ from math import gcd
 import torch
 from torch import Tensor
 
-CHUNK = 2**17  # values packed at a time, which bounds the temporary copies
+CHUNK = 2**15  # values packed at a time, which bounds the temporary copies
 
 
 def packed_words(columns: int, bits: int) -> int:

@@ -1,5 +1,6 @@
 """Make quantization final: integers replace the float weights."""
 
+import sys
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -7,6 +8,8 @@ from torch import nn
 
 from workbench import ops
 from workbench.errors import WorkbenchError
+from workbench.ops.heap import trim
+from workbench.ops.mapped import release
 from workbench.progress import track
 from workbench.quant.modules import QModule
 from workbench.quant.modules.panels import share_panels
@@ -27,7 +30,8 @@ def freeze(
     `op` pins an implementation (a name that `workbench doctor` lists) for the layers that it can
     compute, instead of the one that measures fastest; both compute the same bits.
     Modules that share a weight go on sharing its integers. Layers are frozen one after the other,
-    so memory peaks at the float model and one layer. Raises WorkbenchError before anything is
+    and each one's floats given back to the system unless a float model still has them, so memory
+    peaks at the float model and one layer. Raises WorkbenchError before anything is
     changed.
     """
     if uncalibrated not in get_args(Uncalibrated):
@@ -54,6 +58,7 @@ def freeze(
         module.pinned = op
     for module in track(quantized.values(), "freezing"):
         _freeze(module, quantized)
+        trim()  # or the next layers' integers would lie beside these floats, not in their place
     for told in when_frozen:
         told(model)
     return list(quantized)
@@ -86,12 +91,21 @@ def _some(names: list[str]) -> str:
 
 
 def _freeze(module: QModule, quantized: dict[str, QModule]) -> None:
-    """Freeze `module`, and the modules that share its weight with the same integers."""
-    name = module.weight_names[0] if module.weight_names else ""
-    weight = module._parameters.get(name) if name else None
+    """Freeze `module`, and the modules that share its weight; let go of what was in float."""
+    floats = [module._parameters.get(name) for name in module.weight_names]
     module.freeze()
-    if weight is None:
-        return
+    if floats and floats[0] is not None:
+        _freeze_tied(module, floats[0], quantized)
+    while floats:
+        weight = floats.pop()
+        # Two references, this one and the call's: no float model beside this one still has it.
+        if weight is not None and sys.getrefcount(weight) <= 2:
+            release(weight)
+
+
+def _freeze_tied(module: QModule, weight: nn.Parameter, quantized: dict[str, QModule]) -> None:
+    """Freeze the modules that had the same `weight` as `module`, with the same integers."""
+    name = module.weight_names[0]
     tied = [module]
     for other in quantized.values():
         if other._parameters.get(name) is weight and other.weights == module.weights:

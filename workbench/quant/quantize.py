@@ -164,13 +164,15 @@ def quantized_modules(model: nn.Module) -> Iterator[tuple[str, QModule]]:
 def quantization_map(model: nn.Module) -> dict[str, dict[str, Any]]:
     """How each quantized module of `model` is quantized, as plain JSON values.
 
-    For norms, "activations" are their outputs and "weights" null. "arithmetic" names the op of a
-    frozen layer where ops that round otherwise could compute it.
+    For norms, "activations" are their outputs and "weights" null. "outputs" stands where a layer
+    rounds both its inputs and its outputs; "arithmetic" names the op of a frozen layer where ops
+    that round otherwise could compute it.
     """
     return {
         name: {
             "weights": module.weights.model_dump() if module.weights else None,
             "activations": module.activations.model_dump() if module.activations else None,
+            **({"outputs": module.outputs.model_dump()} if module.outputs else {}),
             **({"arithmetic": module.arithmetic} if module.arithmetic else {}),
         }
         for name, module in quantized_modules(model)

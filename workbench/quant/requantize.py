@@ -76,9 +76,9 @@ def frozen_twins(model: nn.Module, quantization_map: Map) -> dict[str, QModule]:
                 f"the checkpoint quantizes {name!r}, which the model lacks"
             ) from None
         try:
-            weights, activations = (
-                QuantArgs.model_validate(entry[key]) if entry[key] else None
-                for key in ("weights", "activations")
+            weights, activations, outputs = (
+                QuantArgs.model_validate(said) if said else None
+                for said in (entry["weights"], entry["activations"], entry.get("outputs"))
             )
             dtype = torch_dtype(entry["dtype"]) if "dtype" in entry else None
         except (KeyError, TypeError, AttributeError, ValidationError) as error:
@@ -90,6 +90,7 @@ def frozen_twins(model: nn.Module, quantization_map: Map) -> dict[str, QModule]:
                 f"{name} is a {type(module).__name__}, which cannot be quantized like that"
             )
         twin = kind.from_float(module, weights, activations, None, name)
+        twin.outputs = outputs
         twin.make_empty()
         twin.arithmetic = entry.get("arithmetic")
         if dtype is not None and weights is not None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from workbench.quant.qtypes import qtype
 
-CHUNK = 2**17  # values worked on at a time where none has a gradient: bounds temporary copies
+CHUNK = 2**16  # values worked on at a time where none has a gradient: bounds temporary copies
 
 
 class _Round(torch.autograd.Function):
@@ -21,7 +21,7 @@ class _Round(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, kind: qtype, stops: bool) -> Tensor:
         inside = x.clamp(kind.qmin, kind.qmax)
         ctx.save_for_backward((x - inside).abs() < 0.5 if stops else None)
-        return inside.to(kind.storage).to(x.dtype) if kind.is_float else inside.round()
+        return inside.to(kind.storage).to(x.dtype) if kind.is_float else inside.round_()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
@@ -38,7 +38,7 @@ def to_grid(x: Tensor, scale: Tensor, zero_point: Tensor | None, kind: qtype) ->
     """
     scaled = x / scale
     if zero_point is not None:
-        scaled = scaled + zero_point
+        scaled += zero_point
     return _Round.apply(scaled, kind, scale.requires_grad)  # type: ignore[no-untyped-call]
 
 

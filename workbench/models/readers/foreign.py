@@ -35,12 +35,14 @@ class Converted:
         numbers: dict[str, Tensor],
         weights: QuantArgs | None,
         activations: QuantArgs | None = None,
+        outputs: QuantArgs | None = None,
     ) -> None:
         """Take the module `name`, which is quantized like that."""
         self.tensors.update({f"{name}.{key}": t.contiguous() for key, t in numbers.items()})
         self.entries[name] = {
             "weights": weights and weights.model_dump(),
             "activations": activations and activations.model_dump(),
+            **({"outputs": outputs.model_dump()} if outputs else {}),
             "format": Format.name,
         }
 

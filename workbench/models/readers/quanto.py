@@ -13,7 +13,10 @@ from workbench.ops.packing import pack
 from workbench.quant import QuantArgs
 
 MAP = "quanto_qmap.json"
-NOTE = "Written by quanto, which also rounds what linear layers put out; here that stays in float."
+NOTE = (
+    "Written by quanto: what linear layers put out is rounded too, as quanto does when it loads "
+    "this. Where its calibration had dropped that rounding (streamline), it did not write it down."
+)
 SCALES = ("input_scale", "output_scale")
 
 
@@ -38,13 +41,13 @@ class Quanto:
             if weights is not None:
                 weights, numbers = _numbers(name, weights, held, shapes)
                 own.update(numbers)
-            if activations is not None:
-                key = SCALES[weights is None]
-                own[key] = _needed(name, key, scales[key]).float().reshape(1)
             if weights is None and activations is None:
                 made.leave(name, own)
-            else:
-                made.add(name, own, weights, activations)
+                continue
+            is_norm = len(shapes.get(name, ())) == 1  # what comes in is not rounded
+            for key in SCALES[is_norm:] if activations is not None else ():
+                own[key] = _needed(name, key, scales[key]).float().reshape(1)
+            made.add(name, own, weights, activations, None if is_norm else activations)
         for name, own in tensors.items():
             made.leave(name, own)
         rounded = any(entry["activations"] for entry in made.entries.values())
@@ -83,14 +86,19 @@ def _numbers(
         raise WorkbenchError(f"the checkpoint quantizes {name!r}, which the model lacks")
     # Row i of [out * groups, size] shares a byte with row i + rows / (8 / bits), low bits first.
     parts = [(packed >> bits * index) & 2**bits - 1 for index in range(8 // bits)]
-    values = torch.cat(parts)[: scale.numel()].to(torch.int8) - 2 ** (bits - 1)
+    half = 2 ** (bits - 1)
+    values = torch.cat(parts)[: scale.numel()].to(torch.int8) - half
     if values.numel() != shape.numel():
         raise WorkbenchError(
             f"{name}.weight holds {values.numel()} values; the model needs {tuple(shape)}"
         )
-    scale, shift = (numbers.reshape(shape[0], -1) for numbers in (scale, shift))
+    # A group of one value alone has scale 0 and that value, negated, as its shift.
+    single = scale.flatten() == 0
+    values[single] = 0
+    points = torch.where(single, shift.flatten(), shift.flatten() / scale.flatten() - half)
+    scale = torch.where(single, 1, scale.flatten()).reshape(shape[0], -1)
     size = shape[1:].numel() // scale.shape[1]
-    points = zero_points(shift / scale - 2 ** (bits - 1))
+    points = zero_points(points.reshape(shape[0], -1))
     numbers = {
         "weight_packed": pack(values.reshape(shape[0], -1), bits),
         "weight_shape": torch.tensor(shape),

@@ -16,7 +16,8 @@ class QActivations(nn.Module):
 
     Frozen, and static, it holds `input_scale` float32 [1] and, where affine, `input_zero_point`
     ("output_..." for norms). Where the slot is in use, `input_transform` float32 [in] is what the
-    input is multiplied by first.
+    input is multiplied by first. A layer that quanto wrote may round what it puts out as well, to
+    the numbers `outputs` by `output_scale` float32 [1].
     """
 
     side: ClassVar[str] = "input"  # what `activations` are: inputs, or the outputs of norms
@@ -26,6 +27,7 @@ class QActivations(nn.Module):
     observer: Observer | None
     input_transform: Tensor | None
     frozen: bool
+    outputs: QuantArgs | None = None
 
     def _setup_activations(self, activations: QuantArgs | None) -> None:
         self.activations = activations = activations if self.rounds_activations else None
@@ -89,6 +91,14 @@ class QActivations(nn.Module):
         rounded = from_grid(to_grid(values, *numbers, self.activations.qtype), *numbers)
         return rounded.to(x.dtype)
 
+    def give_output(self, y: Tensor) -> Tensor:
+        """Round what the frozen layer puts out, where it does."""
+        scale = self._buffers.get("output_scale")
+        if self.outputs is None or scale is None:
+            return y
+        rounded = from_grid(to_grid(y.float(), scale, None, self.outputs.qtype), scale, None)
+        return rounded.to(y.dtype)
+
     def _static_numbers(self) -> tuple[Tensor, Tensor | None] | None:
         """The numbers that calibration or training found, where the parameters are."""
         return self.activation_numbers(next(self.parameters()).new_empty(0))
@@ -106,3 +116,5 @@ class QActivations(nn.Module):
             self._buffers[f"{self.side}_scale"] = torch.empty(1)
             if not self.activations.symmetric:
                 self._buffers[f"{self.side}_zero_point"] = torch.empty(1)
+        if self.outputs is not None:
+            self._buffers["output_scale"] = torch.empty(1)

@@ -278,7 +278,8 @@ class QModule(QActivations, QPanels):
         """Names of the buffers that quantization added, in use or not."""
         of_weights = [f"{name}{end}" for name in self.weight_names for end in ENDS]
         of_activations = [f"{self.side}_scale", f"{self.side}_zero_point"]
-        return [*of_weights, *of_activations, "input_transform", "multiplier", "panels"]
+        others = ("output_scale", "input_transform", "multiplier", "panels")
+        return list(dict.fromkeys((*of_weights, *of_activations, *others)))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Move as any module does, but convert no number: rounding one scale changes every value.
@@ -326,7 +327,7 @@ class QModule(QActivations, QPanels):
 
 # What from_float adds to the dictionary of a module and to_float leaves out.
 _OWN = frozenset(
-    {"weights", "activations", "optimizer", "observer", "frozen", "read", "called", "op"}
+    {"weights", "activations", "outputs", "optimizer", "observer", "frozen", "read", "called", "op"}
     | {"float_class", "op_reason", "shapes", "_numbers", "weight_names", "transposed"}
     | {"_run", "_bits", "arithmetic", "integer_inputs", "pinned"}
 )

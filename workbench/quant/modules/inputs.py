@@ -20,7 +20,7 @@ class QInputs(QModule):
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         named = {name: self.take_input(x) for name, x in kwargs.items()}
-        return super().forward(*map(self.take_input, args), **named)  # type: ignore[no-any-return]
+        return self.give_output(super().forward(*map(self.take_input, args), **named))
 
     @property
     def slot_shape(self) -> tuple[int] | None:

@@ -100,7 +100,7 @@ class QLinear(_Matrix, nn.Linear):  # type: ignore[misc] # torch says bias is no
     """A quantized `nn.Linear`."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's own name
-        return self.apply_linear(input)
+        return self.give_output(self.apply_linear(input))
 
     def to_float(self) -> nn.Module:
         made = super().to_float()
