@@ -1,4 +1,4 @@
-"""Replace a folder in one step, so that whoever looks sees the old one or the new one, whole."""
+"""Replace a folder or file in one step: whoever looks sees the old one or the new one, whole."""
 
 import ctypes
 import os
@@ -46,6 +46,17 @@ def replacing(folder: Path) -> Iterator[Path]:
         raise WorkbenchError(f"{folder} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file, which a reader sees whole or not at all; raises WorkbenchError."""
+    half = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half.write_text(text, encoding="utf-8")
+        half.replace(path)
+    except OSError as error:
+        raise WorkbenchError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def recover(folder: Path) -> None:
