@@ -19,7 +19,15 @@ from rich.table import Table
 from torch import nn
 
 from workbench import ops
-from workbench.bench import LayerReport, MemoryRow, ModelReport, model_tables, tables
+from workbench.bench import (
+    LayerReport,
+    MemoryRow,
+    ModelReport,
+    QualityReport,
+    model_tables,
+    quality_tables,
+    tables,
+)
 from workbench.compare import Timing, machine, versions
 from workbench.errors import WorkbenchError
 from workbench.models import Bundled, bundled
@@ -226,6 +234,16 @@ def show_layers(report: LayerReport) -> None:
     screen.print(tables.ceiling_table(report))
     for sentence in tables.layer_sentences(report):
         screen.print(sentence)
+
+
+def show_quality(report: QualityReport) -> None:
+    """Print the quality of many variants, one table for each family."""
+    screen = console()
+    screen.print(quality_tables.quality_caption(report))
+    for table in quality_tables.quality_tables(report):
+        screen.print(table)
+    for refused in quality_tables.quality_refused(report):
+        screen.print(f"Refused: {refused}")
 
 
 def show_models(report: ModelReport) -> None:

@@ -45,7 +45,8 @@ def test_one_layer_s_damage_is_its_kl():
     y, z = (torch.cat(side).double() for side in zip(*pairs, strict=True))
     signal = (y - model.body.bias.detach()).square().sum()
     sqnr = 10 * math.log10(float(signal / (y - z).square().sum()))
-    assert damage.sqnr_db == pytest.approx(sqnr, abs=0.05)
+    # Of 1024 tokens: signal and noise each to about sqrt(2 / 1024), if all outputs were alike.
+    assert damage.sqnr_db == pytest.approx(sqnr, abs=0.5)
 
 
 def test_without_logits_it_is_the_relative_error_of_the_output():

@@ -3,6 +3,7 @@
 from workbench.bench.layers import LayerReport, LayerRow, measure_layers
 from workbench.bench.memory import MemoryRow, measure_memory
 from workbench.bench.models import ModelReport, ModelRow, measure_models
+from workbench.bench.quality import QualityReport, QualityRow, measure_quality
 
 __all__ = [
     "LayerReport",
@@ -10,7 +11,10 @@ __all__ = [
     "MemoryRow",
     "ModelReport",
     "ModelRow",
+    "QualityReport",
+    "QualityRow",
     "measure_layers",
     "measure_memory",
     "measure_models",
+    "measure_quality",
 ]

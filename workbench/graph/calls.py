@@ -1,6 +1,6 @@
 """What each module of interest got and gave in one forward."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,15 @@ def output_leaves(outputs: Any) -> list[Tensor]:
     """The float tensors of a model's outputs; caches are no outputs."""
     leaves = tree_leaves(dict(outputs) if isinstance(outputs, Mapping) else outputs)
     return [leaf for leaf in leaves if float_tensor(leaf) is not None]
+
+
+def deviation(after: Iterable[Tensor], before: Iterable[Tensor]) -> float:
+    """The largest difference relative to the largest value, over all outputs; NaN if any is."""
+    moved = [
+        ((new - old).abs().max() / old.abs().max().clamp_min(1e-12)).float()
+        for new, old in zip(after, before, strict=True)
+    ]
+    return float(torch.stack(moved).max())
 
 
 @torch.no_grad()

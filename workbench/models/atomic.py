@@ -1,4 +1,4 @@
-"""Replace a folder in one step, so that whoever looks sees the old one or the new one, whole."""
+"""Replace a folder or file in one step: whoever looks sees the old one or the new one, whole."""
 
 import ctypes
 import os

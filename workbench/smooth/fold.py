@@ -74,7 +74,7 @@ def fold(change: Change, group: InputGroup, scales: Tensor) -> None:
     maker = change.model.get_submodule(group.maker)
     weight = maker._parameters["weight"]
     assert weight is not None
-    axis = 0 if group.is_norm else _output_axis(maker)
+    axis = 0 if group.is_norm else output_axis(maker)
     rows = torch.tensor(group.rows, device=scales.device)
     factors = scales.new_ones(weight.shape[axis])
     factors[rows[rows >= 0]] = scales[rows >= 0].reciprocal()
@@ -88,7 +88,8 @@ def fold(change: Change, group: InputGroup, scales: Tensor) -> None:
         change.note(group.maker, "output_factors", factors if before is None else before * factors)
 
 
-def _output_axis(linear: nn.Module) -> int:
+def output_axis(linear: nn.Module) -> int:
+    """The axis of the weight that runs over the channels of the output."""
     return 0 if isinstance(linear, nn.Linear) else 1  # GPT-2 keeps its weights [in, out]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.graph import tied_modules
-from workbench.graph.calls import run
+from workbench.graph.calls import deviation, run
 from workbench.observe import Entry, Statistics
 from workbench.progress import track
 from workbench.quant import QModule, TransformedLinear
@@ -128,11 +128,7 @@ class _Trial:
     def deviation(self) -> float:
         """The largest difference relative to the largest value, over all outputs."""
         with torch.no_grad():
-            after = run(self.model, self.example)
-        return max(
-            ((new - old).abs().max() / old.abs().max().clamp_min(1e-12)).item()
-            for new, old in zip(after, self.before, strict=True)
-        )
+            return deviation(run(self.model, self.example), self.before)
 
     def holds(self, deviation: float) -> bool:
         """Whether rounding explains a deviation; NaN is never explained."""

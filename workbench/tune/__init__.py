@@ -13,6 +13,7 @@ from workbench.tune.rotate import Rotation, rotate
 from workbench.tune.sensitivity import sensitivity
 from workbench.tune.sweep import sweep
 from workbench.tune.tune import TunedLayer, tune
+from workbench.tune.values import RotatedValues, rotate_values
 
 __all__ = [
     "WIDTHS",
@@ -26,6 +27,7 @@ __all__ = [
     "Gptq",
     "Hqq",
     "Mse",
+    "RotatedValues",
     "Rotation",
     "Rtn",
     "Sensitivity",
@@ -37,6 +39,7 @@ __all__ = [
     "quantize_mixed",
     "register_algorithm",
     "rotate",
+    "rotate_values",
     "sensitivity",
     "sweep",
     "tune",

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workbench.errors import WorkbenchError
+from workbench.models.atomic import write_text
 from workbench.quant import QuantArgs
 
 
@@ -48,14 +49,7 @@ class Sensitivity(BaseModel):
 
     def save(self, path: Path | str) -> None:
         """Write a JSON file, which a reader sees whole or not at all."""
-        path = Path(path)
-        half = path.with_name(f"{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            half.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            half.replace(path)
-        except OSError as error:
-            raise WorkbenchError(f"the sensitivity cannot be written to {path}: {error}") from error
+        write_text(Path(path), self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path | str) -> Self:

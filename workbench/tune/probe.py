@@ -10,16 +10,18 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 DRAWS = 2  # of labels for each batch: more make predictions less noisy, and cost a backward each
+CHUNK = 2**22  # numbers of weight gradients at a time
 Task = Callable[[Any, Mapping[str, Any]], Tensor]
+_Drawn = tuple[Tensor, Tensor, tuple[int, int]]
 
 
 @dataclass
 class Sample:
-    """Some of the sequences that a layer saw, a part for each batch.
+    """Some of the sequences that a layer saw, a part for each batch, in bfloat16.
 
     Inputs x [S, T, in], zero where padded, `weights` [S] of how many sequences each stands for, and
     gradients [S, T, out] of two losses, of the first as often as labels were drawn. Where inputs
-    have no dimension for tokens, each is a sequence of one.
+    have no dimension for tokens, each is a sequence of one. Layers that read one tensor share x.
     """
 
     x: list[Tensor] = field(default_factory=list)
@@ -27,10 +29,10 @@ class Sample:
     output: list[list[Tensor]] = field(default_factory=list)
     task: list[list[Tensor]] = field(default_factory=list)
 
-    @property
-    def inputs(self) -> Tensor:
-        """All inputs, float32 [n, in]."""
-        return torch.cat([x.flatten(0, 1) for x in self.x])
+    def tokens(self, most: int) -> Tensor:
+        """At most so many of the inputs, evenly spread, float32 [n, in]."""
+        rows = torch.cat([x.flatten(0, 1) for x in self.x])
+        return rows[:: -(-len(rows) // most)].float()
 
 
 class Probe:
@@ -61,25 +63,24 @@ class Probe:
         self.power = 0.0
         self._mask: Tensor | None = None
         self._for_task = False
+        self._last: tuple[Tensor, int, _Drawn] | None = None
 
-    def damage(self, name: str, error: Tensor) -> float:
-        """What `error` [out, in] in a weight does: KL for each position, or the output's squared
-        error relative to its power."""
-        sample, found = self.samples[name], 0.0
+    def damages(self, name: str, errors: Tensor) -> Tensor:
+        """What `errors` [C, out, in] in a weight do, each alone: KL for each position, or the
+        output's squared error relative to its power, float64 [C]."""
+        sample, found = self.samples[name], errors.new_zeros(len(errors), dtype=torch.float64)
         for x, weights, gradients in zip(sample.x, sample.weights, sample.output, strict=True):
-            dy = x @ error.T
-            squares = [(g * dy).sum((-1, -2)).square() @ weights for g in gradients]
-            found += float(sum(squares)) / max(len(squares), 1)
-        return found / (2 * self.positions) if self.measure == "kl" else found / self.power
+            for gradient in gradients:
+                changes = _changes(errors, gradient, x).double()
+                found += changes.square() @ weights / len(gradients)
+        return found / (2 * self.positions if self.measure == "kl" else self.power)
 
-    def rise(self, name: str, error: Tensor) -> float | None:
-        """By how much it raises the task's loss, to first order, in the mean over batches."""
-        if self.task is None:
-            return None
-        sample, found = self.samples[name], 0.0
+    def rises(self, name: str, errors: Tensor) -> Tensor:
+        """By how much each raises the task's loss, to first order, in the mean over batches."""
+        sample, found = self.samples[name], errors.new_zeros(len(errors), dtype=torch.float64)
         for x, weights, gradients in zip(sample.x, sample.weights, sample.task, strict=True):
-            dy = x @ error.T
-            found += float(sum((g * dy).sum((-1, -2)) @ weights for g in gradients))
+            for gradient in gradients:
+                found += _changes(errors, gradient, x).double() @ weights
         return found / self.batches
 
     def take(self, batch: Mapping[str, Any]) -> None:
@@ -96,6 +97,7 @@ class Probe:
                 self._for_task = True
                 self.task(outputs, batch).backward()  # type: ignore[no-untyped-call]
         self.batches += 1
+        self._last = None
 
     def _rows(self, outputs: Any) -> Tensor:
         """The logits, or else the first output, as float32 [positions, C] without padding."""
@@ -142,26 +144,50 @@ class Probe:
         def hook(
             _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
         ) -> Tensor:
-            x = next(iter((*args, *kwargs.values()))).detach().float()
-            if self._mask is not None and x.shape[:-1] == self._mask.shape:
-                x = x * self._mask.unsqueeze(-1)
-            x = x.flatten(1, -2) if x.dim() > 2 else x.unsqueeze(1)
-            wanted = -(-self.each // x.shape[1])
-            chosen = torch.randperm(len(x), generator=self.generator)[:wanted].to(x.device)
+            x, chosen, shape = self._draw(next(iter((*args, *kwargs.values()))))
             gradients: list[Tensor] = []
             of_task: list[Tensor] = []
-            sample.x.append(x[chosen])
-            sample.weights.append(x.new_full((len(chosen),), len(x) / max(len(chosen), 1)))
+            sample.x.append(x)
+            sample.weights.append(torch.full((len(x),), shape[0] / max(len(x), 1)).double())
             sample.output.append(gradients)
             sample.task.append(of_task)
             if not output.requires_grad:
                 output = output.detach().requires_grad_() * 1  # no leaf: it may be changed in place
 
             def back(gradient: Tensor) -> None:
-                shaped = gradient.reshape(*x.shape[:2], gradient.shape[-1])
-                (of_task if self._for_task else gradients).append(shaped[chosen].float())
+                kept = gradient.reshape(*shape, gradient.shape[-1])[chosen].bfloat16()
+                (of_task if self._for_task else gradients).append(kept)
 
             output.register_hook(back)
             return output
 
         return hook
+
+    def _draw(self, given: Tensor) -> _Drawn:
+        """Some sequences of a layer's input, which they are, and how many of what length it has."""
+        # Readers of one tensor follow each other; to keep more than the last would take memory.
+        if self._last is not None and given is self._last[0] and given._version == self._last[1]:
+            return self._last[2]
+        x = given.detach()
+        if self._mask is not None and x.shape[:-1] == self._mask.shape:
+            x = x * self._mask.unsqueeze(-1)
+        x = x.flatten(1, -2) if x.dim() > 2 else x.unsqueeze(1)
+        wanted = -(-self.each // x.shape[1])
+        chosen = torch.randperm(len(x), generator=self.generator)[:wanted].to(x.device)
+        found = x[chosen].bfloat16(), chosen, (x.shape[0], x.shape[1])
+        self._last = given, given._version, found
+        return found
+
+
+def _changes(errors: Tensor, gradient: Tensor, x: Tensor) -> Tensor:
+    """By how much a loss changes with each of `errors`, to first order, for each sequence: [C, S].
+
+    Summed over a sequence `g dY` is the product of the error with the sequence's weight gradient,
+    which all errors share.
+    """
+    x, gradient = x.float(), gradient.float().transpose(1, 2)
+    found = errors.new_zeros(len(errors), len(x))
+    rows = max(1, CHUNK // max(len(x) * x.shape[-1], 1))
+    for some, part in zip(errors.split(rows, 1), gradient.split(rows, 1), strict=True):
+        found += some.flatten(1) @ (part @ x).flatten(1).T
+    return found

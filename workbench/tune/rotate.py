@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.graph import InputGroup, input_groups
-from workbench.graph.calls import run
+from workbench.graph.calls import deviation, run
 from workbench.smooth.fold import Change, fold
 from workbench.tune.hadamard import rotation_matrix
-
-TOLERANCE = 1e-3  # of the largest output; what rounding to float32 adds is below
+from workbench.tune.values import TOLERANCE, RotatedValues, rotate_values
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """Modules that read the stream, and that write to it, as rotated; norms that lost their gain.
+    """Modules that read the stream, and that write to it, as rotated; norms that lost their gain;
+    values that were rotated within their heads.
 
     `deviation` is how far the float output moved, relative to its largest value. `untied` names a
     head that no longer shares its weight with the embedding.
@@ -27,6 +27,7 @@ class Rotation:
     readers: tuple[str, ...]
     writers: tuple[str, ...]
     norms: tuple[str, ...]
+    values: tuple[RotatedValues, ...]
     untied: str | None
     deviation: float
 
@@ -38,10 +39,11 @@ def rotate(model: nn.Module, batch: Mapping[str, Any], seed: int = 0) -> Rotatio
     QuaRot's first rotation (arXiv:2404.00456, section 4): gains move into the linears that read the
     norms; these become `W Q`, embeddings and the linears that write to the stream `Q^T W`. RMSNorm
     without gain commutes with Q, so nothing is left to do at run time. A head that shares the
-    embedding's weight gets one of its own, for it takes the last gain. Rotations inside attention
-    and before down projections, of which some need one at run time, are not part of it. Parameters
-    are replaced, never written to. Raises WorkbenchError, with the model as it was, where the
-    stream is not found, or where the output for `batch` moved.
+    embedding's weight gets one of its own, for it takes the last gain. Values are rotated within
+    their heads too (`rotate_values`). Rotations of queries, keys and inputs of down projections,
+    which need one at run time, are not part of it. Parameters are replaced, never written to.
+    Raises WorkbenchError, with the model as it was, where the stream is not found, or where the
+    output for `batch` moved.
     """
     before = run(model, batch)
     kept = [(m, m._parameters.copy()) for m in model.modules()]
@@ -49,16 +51,14 @@ def rotate(model: nn.Module, batch: Mapping[str, Any], seed: int = 0) -> Rotatio
         untied = _untie(model)
         stream = _Stream(model, input_groups(model, batch))
         stream.rotate(seed)
-        deviation = max(
-            float((new - old).abs().max() / old.abs().max().clamp_min(1e-12))
-            for new, old in zip(run(model, batch), before, strict=True)
-        )
-        if not deviation <= TOLERANCE:
+        moved = deviation(run(model, batch), before)
+        if not moved <= TOLERANCE:
             raise WorkbenchError(
-                f"rotating moved the float output by {deviation:.1e} of its largest value, so it "
+                f"rotating moved the float output by {moved:.1e} of its largest value, so it "
                 "was undone: more than embeddings, RMSNorms and linears deals with this model's "
                 "residual stream; use smoothing or AWQ"
             )
+        values = rotate_values(model, batch, seed)
     except BaseException:
         for module, parameters in kept:
             module._parameters.update(parameters)
@@ -68,7 +68,12 @@ def rotate(model: nn.Module, batch: Mapping[str, Any], seed: int = 0) -> Rotatio
     if untied is not None and getattr(model, "config", None) is not None:
         model.config.tie_word_embeddings = False  # type: ignore[union-attr]
     return Rotation(
-        tuple(stream.readers), tuple(stream.writers), tuple(stream.norms), untied, deviation
+        tuple(stream.readers),
+        tuple(stream.writers),
+        tuple(stream.norms),
+        tuple(values),
+        untied,
+        moved,
     )
 
 

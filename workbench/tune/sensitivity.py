@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from workbench.errors import WorkbenchError
@@ -16,6 +17,8 @@ from workbench.quant.quantize import Patterns, select_modules
 from workbench.tune.candidates import read_candidates, rounding_error, stored_bytes
 from workbench.tune.damage import Damage, Sensitivity
 from workbench.tune.probe import Probe, Task
+
+SQNR_TOKENS = 1024  # of a layer's inputs: each has many outputs, so few say enough
 
 
 def sensitivity(
@@ -37,8 +40,9 @@ def sensitivity(
     likelihood of labels drawn from the model's own distribution (Martens, arXiv:1412.1193, section
     9.2) and `dY = x (W_rounded - W)^T`, summed over a sequence: what is the same for all of its
     tokens may cancel, as in keys that are all off alike, or add up. Whole sequences are kept, about
-    `tokens` in all, so that a candidate costs one product with them and not an evaluation; they
-    take `4 tokens (in + 2 out)` bytes for each layer.
+    `tokens` in all, and summed to a weight gradient each, so that a candidate costs its rounding
+    and a product of two weights' size for each, not an evaluation. They take `2 tokens (in + 2
+    out)` bytes for each layer, inputs that layers share counted once.
     `task(outputs, batch)` may return a scalar loss to predict too, to first order. `candidates` are
     number types or `QuantArgs`, by default affine integers of 2, 3, 4, 6 and 8 bits in groups,
     `optimizer` finds their scales as in `quantize`. Raises WorkbenchError without batches, layers
@@ -55,9 +59,7 @@ def sensitivity(
     layers: dict[str, dict[str, Damage]] = {}
     for name, module in track(modules.items(), "rounding candidates", len(modules)):
         if any(probe.samples[name].output):
-            layers[name] = {
-                key: _damage(name, module, args, optimizer, probe) for key, args in named.items()
-            }
+            layers[name] = _damages(name, module, named, optimizer, probe)
         else:
             left[name] = "its output does not reach the model's on these batches"
     return Sensitivity(
@@ -84,21 +86,33 @@ def _linears(chosen: dict[str, nn.Module]) -> tuple[dict[str, nn.Module], dict[s
     return able, left
 
 
-def _damage(
-    name: str, module: nn.Module, args: QuantArgs, optimizer: Optimizer | None, probe: Probe
-) -> Damage:
-    weight, error = rounding_error(name, module, args, optimizer)
+def _damages(
+    name: str,
+    module: nn.Module,
+    candidates: Mapping[str, QuantArgs],
+    optimizer: Optimizer | None,
+    probe: Probe,
+) -> dict[str, Damage]:
+    pairs = [rounding_error(name, module, args, optimizer) for args in candidates.values()]
+    weight, errors = pairs[0][0], torch.stack([error for _, error in pairs])
     if isinstance(module, TransformedLinear):  # the probe sees what comes before the slot
-        weight, error = weight * module.input_transform, error * module.input_transform
-    x = probe.samples[name].inputs
+        weight, errors = weight * module.input_transform, errors * module.input_transform
+    outputs = probe.damages(name, errors).tolist()
+    rises = [None] * len(errors) if probe.task is None else probe.rises(name, errors).tolist()
+    x = probe.samples[name].tokens(SQNR_TOKENS)
     y = x @ weight.T
-    return Damage(
-        output=probe.damage(name, error),
-        sqnr_db=sqnr_db(y, y + x @ error.T),
-        task=probe.rise(name, error),
-        bits=args.qtype.bits,
-        bytes=stored_bytes(weight.shape, args),
-    )
+    return {
+        key: Damage(
+            output=output,
+            sqnr_db=sqnr_db(y, y + x @ error.T),
+            task=rise,
+            bits=args.qtype.bits,
+            bytes=stored_bytes(weight.shape, args),
+        )
+        for (key, args), error, output, rise in zip(
+            candidates.items(), errors, outputs, rises, strict=True
+        )
+    }
 
 
 def _count(module: nn.Module) -> int:

@@ -2,9 +2,9 @@
 
 import argparse
 
-from workbench.cli.bench import layers, memory, models
+from workbench.cli.bench import layers, memory, models, quality
 
-BENCHMARKS = (memory, layers, models)
+BENCHMARKS = (memory, layers, models, quality)
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
