@@ -29,9 +29,10 @@ extern "C" {
 #define WB_API __attribute__((visibility("default")))
 #endif
 
-#define WB_INTERFACE 2 /* raised with every change of a signature or of a packed layout */
+#define WB_INTERFACE 3 /* raised with every change of a signature or of a packed layout */
 
-enum wb_dtype { WB_F32 = 0, WB_BF16 = 1, WB_F16 = 2, WB_I8 = 3 };
+enum wb_dtype { WB_F32 = 0, WB_BF16 = 1, WB_F16 = 2, WB_I8 = 3, WB_BOOL = 4 };
+enum wb_source_kind { WB_LAYER_NORM = 0, WB_RMS_NORM = 1, WB_PRODUCT = 2 };
 enum wb_activation { WB_NONE = 0, WB_RELU = 1, WB_GELU = 2, WB_GELU_TANH = 3, WB_SILU = 4 };
 
 WB_API int wb_interface(void);
@@ -87,6 +88,79 @@ WB_API int wb_linears(const void *x, int x_dtype, int64_t x_stride, int64_t m, i
                       int64_t groups, const float *multiplier, int one_multiplier,
                       const float *step, int digits, const struct wb_output *outputs, int count,
                       int threads);
+
+/* Rows [m, n] that linear layers read, computed from others of the same type just before: the norm
+ * of a sum, or a product.
+ *
+ *   WB_LAYER_NORM, WB_RMS_NORM   sum = x + other;  y = norm(sum) * gain + bias
+ *   WB_PRODUCT                   y = x * other
+ *
+ * x, other    rows `x_stride` and `other_stride` elements apart; `other` may be NULL for norms
+ * sum         [m, n], rounded to its type before the norm reads it; or NULL where none is wanted
+ * y           [m, n]
+ * gain, bias  [n] of types of their own, or NULL
+ * round_early whether norm(sum) is rounded to the type of y before it meets its gain
+ */
+struct wb_source {
+    int64_t kind, dtype, m, n;
+    const void *x;
+    int64_t x_stride;
+    const void *other;
+    int64_t other_stride;
+    void *sum, *y;
+    const void *gain;
+    int64_t gain_dtype;
+    const void *bias;
+    int64_t bias_dtype, round_early;
+};
+
+/* Only the rows. */
+WB_API int wb_rows(const struct wb_source *source, float epsilon, int threads);
+
+/* The rows, and what wb_linears computes of y. */
+WB_API int wb_source_linears(const struct wb_source *source, float epsilon, int bits,
+                             int64_t groups, const float *multiplier, int one_multiplier,
+                             const float *step, int digits, const struct wb_output *outputs,
+                             int count, int threads);
+
+/* y = softmax(q k^T * scale + mask) v for each head, in float32 inside.
+ *
+ * q, k, v     [batch, heads, tokens, depth] of one type with strides for all but the last; q has
+ *             `heads` heads, a multiple of the `kv_heads` of k and v, neighbours of which share one
+ * mask        [batch, heads, queries, keys], with strides for all but the last, added to scores; or
+ *             of WB_BOOL, true where a query sees a key; or NULL
+ * causal      query i sees the keys 0 .. i
+ * y           [batch, queries, heads, value_depth]: rows as the next layer reads them
+ */
+struct wb_heads {
+    int64_t dtype, batch, heads, kv_heads, queries, keys, depth, value_depth;
+    const void *q, *k, *v;
+    int64_t q_strides[3], k_strides[3], v_strides[3];
+    const void *mask;
+    int64_t mask_dtype, mask_strides[3], causal;
+    void *y;
+};
+
+WB_API int wb_attention(const struct wb_heads *heads, float scale, int threads);
+
+/* Rotary position embedding of each head, as GPT-NeoX and Llama have it: the halves a, b of a head
+ * become a * cos - b * sin and b * cos + a * sin, each half with the cosines and sines at its place.
+ *
+ * x           [batch, heads, tokens, depth], with strides for all but the last; depth is even
+ * cos, sin    [batch, tokens, depth] of the type of x, with the same strides for all but the last
+ * y           [batch, tokens, heads, depth]
+ */
+struct wb_rotation {
+    int64_t dtype, batch, heads, tokens, depth;
+    const void *x;
+    int64_t x_strides[3];
+    const void *cos, *sin;
+    int64_t strides[2];
+    void *y;
+};
+
+/* `count` of them, one after the other: queries and keys. */
+WB_API int wb_rotate(const struct wb_rotation *rotations, int count);
 
 /* Rows of a packed, quantized embedding in float: y[i] = (q[id[i]] - zero) * scale. Returns 1 and
  * writes nothing where an id is out of range. */

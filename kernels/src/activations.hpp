@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "layout.hpp"
-#include "level.hpp"
+#include "source.hpp"
 
 namespace workbench {
 namespace {
@@ -20,20 +20,6 @@ struct Activations {
     float *row;       // one row in float for each thread
     int64_t row_floats;
 };
-
-inline Floats load_any(const void *p, int dtype, int64_t at) {
-    if (dtype == WB_F32) return load(static_cast<const float *>(p) + at);
-    const uint16_t *q = static_cast<const uint16_t *>(p) + at;
-    return dtype == WB_BF16 ? load_brain(q) : load_half(q);
-}
-
-inline Floats load_any_some(const void *p, int dtype, int64_t at, int count) {
-    if (count == 16) return load_any(p, dtype, at);
-    if (dtype == WB_F32) return load_some(static_cast<const float *>(p) + at, count);
-    uint16_t all_of_it[16] = {};
-    std::memcpy(all_of_it, static_cast<const uint16_t *>(p) + at, 2 * count);
-    return load_any(all_of_it, dtype, 0);
-}
 
 inline Floats multiplied(const Input &c, Floats x, int64_t at, int count) {
     if (!c.multiplier) return x;
@@ -125,6 +111,7 @@ inline void write_digits(const Input &c, const Activations &a, int64_t r) {
 }
 
 inline void quantize_row(const Input &c, Activations a, int64_t r) {
+    if (c.source) fill_row(*c.source, r, a.row);
     const float step = load_row(c, a, r);
     a.steps[r] = c.step ? c.step[0] : step;
     if (!c.step && step != step)  // its outputs are no numbers, whatever its digits

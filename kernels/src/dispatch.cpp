@@ -30,13 +30,14 @@ constexpr int LEVELS = sizeof levels / sizeof *levels;
 
 #ifdef WB_X86
 struct Processor {
-    bool avx2 = false, f16c = false, avxvnni = false, avx512 = false, vnni = false, amx = false;
+    bool avx2 = false, f16c = false, fma = false, avxvnni = false, avx512 = false, vnni = false, amx = false;
     bool saves_ymm = false, saves_zmm = false, saves_tiles = false, grants_tiles = false;
 
     Processor() {
         unsigned a, b, c, d;
         if (!__get_cpuid(1, &a, &b, &c, &d)) return;
         f16c = c & (1u << 29);
+        fma = c & (1u << 12);
         if (c & (1u << 27)) {  // OSXSAVE: what the system saves of each task
             unsigned low, high;
             __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
@@ -67,7 +68,7 @@ const Processor &processor() {
 const char *obstacle(const Level &level) {
     const Processor &p = processor();
     if (&level == &portable) return nullptr;
-    if (!p.avx2 || !p.f16c) return "the processor has no AVX2";
+    if (!p.avx2 || !p.f16c || !p.fma) return "the processor has no AVX2";
     if (!p.saves_ymm) return "the system does not save AVX registers";
     if (&level == &avx2) return nullptr;
     if (&level == &avxvnni) return p.avxvnni ? nullptr : "the processor has no AVX-VNNI";
@@ -205,8 +206,35 @@ int wb_linears(const void *x, int x_dtype, int64_t x_stride, int64_t m, int64_t 
     if (!known_bits(bits) || digits < 1 || digits > 3 || !can_group(k, groups, bits)) return 1;
     if (m == 0) return 0;
     const Input in = {x, x_dtype, x_stride, m, k, bits, groups, multiplier, one_multiplier, step,
-                      digits, forked ? 1 : threads};
+                      digits, forked ? 1 : threads, nullptr};
     return levels[current()]->linears(in, outputs, count);
+}
+
+int wb_rows(const wb_source *source, float epsilon, int threads) {
+    return levels[current()]->rows({*source, epsilon}, forked ? 1 : threads);
+}
+
+int wb_source_linears(const wb_source *source, float epsilon, int bits, int64_t groups,
+                      const float *multiplier, int one_multiplier, const float *step, int digits,
+                      const wb_output *outputs, int count, int threads) {
+    const int64_t k = source->n;
+    if (!known_bits(bits) || digits < 1 || digits > 3 || !can_group(k, groups, bits)) return 1;
+    if (source->m == 0) return 0;
+    const Source rows = {*source, epsilon};
+    const Input in = {source->y, static_cast<int>(source->dtype), k, source->m, k, bits, groups,
+                      multiplier, one_multiplier, step, digits, forked ? 1 : threads, &rows};
+    return levels[current()]->linears(in, outputs, count);
+}
+
+int wb_rotate(const wb_rotation *rotations, int count) {
+    for (int i = 0; i < count; ++i) levels[current()]->rotate(rotations[i]);
+    return 0;
+}
+
+int wb_attention(const struct wb_heads *heads, float scale, int threads) {
+    const wb_heads &a = *heads;
+    if (a.kv_heads < 1 || a.heads % a.kv_heads) return 1;
+    return levels[current()]->attention(a, scale, forked ? 1 : threads);
 }
 
 int wb_embedding(const int64_t *ids, int64_t count, const uint8_t *packed, int bits, int64_t rows,

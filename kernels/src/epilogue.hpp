@@ -52,22 +52,6 @@ inline Floats activated(Floats x, int activation) {
     }
 }
 
-inline void store_any(void *p, int dtype, int64_t at, Floats v, int count) {
-    if (dtype == WB_F32) {
-        float *q = static_cast<float *>(p) + at;
-        if (count == 16) return store(q, v);
-        float all_of_it[16];
-        store(all_of_it, v);
-        std::memcpy(q, all_of_it, 4 * count);
-        return;
-    }
-    uint16_t *q = static_cast<uint16_t *>(p) + at, all_of_it[16];
-    uint16_t *to = count == 16 ? q : all_of_it;
-    if (dtype == WB_BF16) store_brain(to, v);
-    else store_half(to, v);
-    if (count != 16) std::memcpy(q, all_of_it, 2 * count);
-}
-
 // A panel of sixteen outputs, of which `count` exist.
 struct Columns {
     const Linear &c;

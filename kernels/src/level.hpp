@@ -5,6 +5,10 @@
 
 namespace workbench {
 
+struct Source : wb_source {
+    float epsilon;
+};
+
 struct Input {  // what the layers of one wb_linears share
     const void *x;
     int x_dtype;
@@ -16,6 +20,7 @@ struct Input {  // what the layers of one wb_linears share
     const float *step;
     int digits;
     int threads;
+    const Source *source;  // what computes x first, or NULL
 };
 
 struct Linear : Input, wb_output {};
@@ -24,6 +29,9 @@ struct Level {
     const char *name;
     int (*linears)(const Input &, const wb_output *, int count);
     double (*peak)(double seconds);
+    int (*rows)(const Source &, int threads);
+    void (*rotate)(const wb_rotation &);
+    int (*attention)(const wb_heads &, float scale, int threads);
 };
 
 extern const Level portable, avx2, avxvnni, avx512vnni, amx, amx_emulated;

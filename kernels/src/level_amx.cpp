@@ -1,8 +1,9 @@
 // The linear layer in AMX tiles: 32 rows of digits by two panels at a time; few rows by AVX-512.
 #include "vec_avx512.hpp"
 
-#include "linear.hpp"
+#include "attention.hpp"
 #include "peak.hpp"
+#include "rotation.hpp"
 #include "tiles.hpp"
 
 namespace workbench {
@@ -149,9 +150,10 @@ double peak_in_tiles(double seconds) {
 }  // namespace
 
 #ifdef WB_EMULATE_AMX
-const Level amx_emulated = {"amx-emulated", linears_in_tiles, peak_in_tiles};
+const Level amx_emulated = {"amx-emulated", linears_in_tiles, peak_in_tiles,
+                            rows_of_source, rotate, attention};
 #else
-const Level amx = {"amx", linears_in_tiles, peak_in_tiles};
+const Level amx = {"amx", linears_in_tiles, peak_in_tiles, rows_of_source, rotate, attention};
 #endif
 
 }  // namespace workbench

@@ -1,8 +1,10 @@
 #include "vec_avx512.hpp"
 
-#include "linear.hpp"
+#include "attention.hpp"
 #include "peak.hpp"
+#include "rotation.hpp"
 
 namespace workbench {
-const Level avx512vnni = {"avx512vnni", linears_in_registers, peak_in_registers};
+const Level avx512vnni = {"avx512vnni", linears_in_registers, peak_in_registers,
+                          rows_of_source, rotate, attention};
 }  // namespace workbench

@@ -1,9 +1,11 @@
 #define WB_AVXVNNI
 #include "vec_avx2.hpp"
 
-#include "linear.hpp"
+#include "attention.hpp"
 #include "peak.hpp"
+#include "rotation.hpp"
 
 namespace workbench {
-const Level avxvnni = {"avxvnni", linears_in_registers, peak_in_registers};
+const Level avxvnni = {"avxvnni", linears_in_registers, peak_in_registers,
+                       rows_of_source, rotate, attention};
 }  // namespace workbench

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 
-INTERFACE = 2  # WB_INTERFACE in kernels/include/workbench_kernels.h
+INTERFACE = 3  # WB_INTERFACE in kernels/include/workbench_kernels.h
 BITS = (2, 4, 8)
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
-DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3, torch.bool: 4}
 ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 HOW_TO_BUILD = "install a C++ compiler and reinstall quantization-workbench to build them"
 
@@ -39,6 +39,10 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "wb_pack": (None, (_P, _L, _L, _I, _P)),
     "wb_unpack": (None, (_P, _L, _L, _I, _P)),
     "wb_linears": (_I, (_P, _I, _L, _L, _L, _I, _L, _P, _I, _P, _I, _S, _I, _I)),
+    "wb_rows": (_I, (_S, ctypes.c_float, _I)),
+    "wb_source_linears": (_I, (_S, ctypes.c_float, _I, _L, _P, _I, _P, _I, _S, _I, _I)),
+    "wb_rotate": (_I, (_S, _I)),
+    "wb_attention": (_I, (_S, ctypes.c_float, _I)),
     "wb_embedding": (_I, (_P, _L, _P, _I, _L, _L, _L, _P, _I, _P, _I, _P, _I)),
     "wb_peak": (ctypes.c_double, (ctypes.c_double,)),
 }
@@ -117,7 +121,8 @@ def library() -> ctypes.CDLL:
 
 
 @cache
-def _function(name: str) -> Any:
+def function(name: str) -> Any:
+    """The function `name` of the library."""
     return getattr(library(), name)
 
 
@@ -176,7 +181,7 @@ class Weight(NamedTuple):
     activation: str = "none"
 
 
-def _described(weight: Weight, y: Tensor) -> bytes:
+def described(weight: Weight, y: Tensor) -> bytes:
     """struct wb_output, whose fields all have 8 bytes: ctypes' own structures cost microseconds."""
     packed, scale, point, rows, bias, activation = weight
     return _OUTPUT.pack(
@@ -220,9 +225,9 @@ def linears(
     if flat.stride(-1) != 1 and columns > 1:
         flat = flat.contiguous()
     made = [x.new_empty((*x.shape[:-1], weight.rows)) for weight in weights]
-    outputs = b"".join([_described(w, y) for w, y in zip(weights, made, strict=True)])
+    outputs = b"".join([described(w, y) for w, y in zip(weights, made, strict=True)])
     first = weights[0].scale
-    failed = _function("wb_linears")(
+    failed = function("wb_linears")(
         flat.data_ptr(),
         DTYPES[x.dtype],
         flat.stride(0),

@@ -1,26 +1,36 @@
-"""A backend for `torch.compile`: quantized layers that read one input quantize it once.
+"""Quantized layers that read one input, and the functions behind them, in one op."""
 
-    torch.compile(model, backend="workbench")
-
-q, k and v, or gate and up, become one op, and so does a layer with the ReLU, GELU or SiLU behind
-it; what is left goes to another backend, inductor unless `options={"inner": "eager"}` or the name
-of any other is given. The model itself is as before, and so is training, where nothing is fused.
-"""
-
-from collections.abc import Callable
+from dataclasses import dataclass
 from operator import getitem
 from typing import Any
 
 import torch
 from torch import fx
-from torch._dynamo.backends.registry import lookup_backend
 
+from workbench.graph.fuse.match import arguments
 from workbench.ops.shared import OF_DTYPE
 
 ARGUMENTS = (
     "x", "data", "scale", "zero_point", "bits", "rows", "columns", "bias", "input_scale",
     "multiplier",
 )  # fmt: skip
+JOINED_ARGUMENTS = (
+    "x", "data", "scale", "zero_point", "bits", "rows", "columns", "bias", "activation", "digits",
+    "input_scale", "multiplier",
+)  # fmt: skip
+OF_ROWS = (
+    "data", "scale", "zero_point", "bits", "rows", "biases", "activation", "digits", "input_scale",
+    "multiplier",
+)  # fmt: skip
+NO_LAYERS: dict[str, Any] = dict.fromkeys(OF_ROWS, ()) | {
+    "bits": 8, "digits": 1, "input_scale": None, "multiplier": None,
+}  # fmt: skip
+DIGITS = {
+    torch.ops.workbench.a8_linear_native.default: 1,
+    torch.ops.workbench.weight_only_linear_native.default: OF_DTYPE,
+}
+JOINED = torch.ops.workbench.linears_native.default
+OPS = (*DIGITS, JOINED)
 SHARED = ("x", "bits", "columns", "input_scale", "multiplier")  # by layers that can be joined
 
 functional = torch.nn.functional
@@ -32,28 +42,12 @@ FUNCTIONS: dict[Any, str] = {
 }
 
 
-def backend(
-    graph: fx.GraphModule, inputs: list[Any], *, options: dict[str, Any] | None = None
-) -> Callable[..., Any]:
-    """Fuse what can be, then compile with the backend `options["inner"]`."""
-    if not torch.is_grad_enabled():
-        join_layers(graph.graph)
-        graph.recompile()
-    inner = lookup_backend((options or {}).get("inner", "inductor"))
-    return inner(graph, inputs)  # type: ignore[no-any-return]
-
-
 def join_layers(graph: fx.Graph) -> int:
     """Join native linear layers of one input, and functions behind them; how many ops it made."""
-    digits = {
-        torch.ops.workbench.a8_linear_native.default: 1,
-        torch.ops.workbench.weight_only_linear_native.default: OF_DTYPE,
-    }
     groups: dict[Any, list[tuple[fx.Node, dict[str, Any]]]] = {}
     for node in graph.nodes:
-        if node.op == "call_function" and node.target in digits:
-            given = dict.fromkeys(ARGUMENTS) | dict(zip(ARGUMENTS, node.args, strict=False))
-            given |= node.kwargs
+        if node.op == "call_function" and node.target in DIGITS:
+            given = arguments(node, *ARGUMENTS)
             key = (node.target, *(given[name] for name in SHARED))
             groups.setdefault(key, []).append((node, given))
     made = 0
@@ -61,10 +55,37 @@ def join_layers(graph: fx.Graph) -> int:
         ready = [(node, given) for node, given in members if _is_ready(given, members[0][0])]
         functions = [_function_after(node) for node, _ in ready]
         if len(ready) > 1 or any(functions):
-            _join(graph, ready, functions, digits[target])
+            _join(graph, ready, functions, DIGITS[target])
             made += 1
-    graph.lint()
     return made
+
+
+@dataclass
+class Layers:
+    """Layers of one input: the arguments that `rows_native` has for them, and their outputs.
+
+    An output that nothing reads is None.
+    """
+
+    given: dict[str, Any]
+    outputs: list[fx.Node | None]
+
+
+def layers_of(node: fx.Node) -> Layers:
+    """What the linear op `node`, one of `OPS`, computes."""
+    if node.target is JOINED:
+        given = arguments(node, *JOINED_ARGUMENTS)
+        outputs: list[fx.Node | None] = [None] * len(given["rows"])
+        for user in node.users:
+            outputs[user.args[1]] = user  # type: ignore[index, call-overload]
+    else:
+        given = arguments(node, *ARGUMENTS)
+        for name in ("data", "scale", "zero_point", "rows", "bias"):
+            given[name] = [given[name]]
+        given |= {"activation": ["none"], "digits": DIGITS[node.target]}
+        outputs = [node]
+    given["biases"] = given.pop("bias")
+    return Layers({name: given[name] for name in OF_ROWS}, outputs)
 
 
 def _is_ready(given: dict[str, Any], first: fx.Node) -> bool:
@@ -101,7 +122,7 @@ def _join(
     names = ["none" if one is None else _name(one) for one in functions]
     with graph.inserting_before(first):
         joined = graph.call_function(
-            torch.ops.workbench.linears_native.default,
+            JOINED,
             (
                 shared["x"], listed("data"), listed("scale"), listed("zero_point"), shared["bits"],
                 listed("rows"), shared["columns"], listed("bias"), names, digits,
@@ -111,6 +132,7 @@ def _join(
         outputs = [graph.call_function(getitem, (joined, index)) for index in range(len(members))]
     for (node, _), function, output in zip(members, functions, outputs, strict=True):
         last = node if function is None else function
+        output.meta = dict(last.meta)
         last.replace_all_uses_with(output)
         graph.erase_node(last)
         if function is not None:

@@ -1,0 +1,47 @@
+"""A backend for `torch.compile`: what lies between quantized layers becomes few native ops.
+
+    torch.compile(model, backend="workbench")
+
+Layers that read one input (q, k and v, or gate and up) quantize it once, and take with them the
+norm or product that makes the input and the ReLU, GELU or SiLU behind them; attention and rotary
+embeddings are ops that read and write what the layers do, where it lies. What is left runs op by op
+as it is, or goes to another backend with `options={"inner": "inductor"}` (or the name of any). The
+model itself is as before, and so is training, where nothing is fused.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+from torch._dynamo.backends.registry import lookup_backend
+
+from workbench.graph.fuse.attention import fuse_attention, fuse_rotary
+from workbench.graph.fuse.layers import join_layers
+from workbench.graph.fuse.rows import fuse_rows
+from workbench.ops import native
+
+__all__ = ["backend", "fuse"]
+
+
+def backend(
+    graph: fx.GraphModule, inputs: list[Any], *, options: dict[str, Any] | None = None
+) -> Callable[..., Any]:
+    """Fuse what can be, then compile with the backend `options["inner"]`."""
+    if not torch.is_grad_enabled() and native.status().problem is None:
+        fuse(graph.graph)
+        graph.recompile()
+    inner = lookup_backend((options or {}).get("inner", "eager"))
+    return inner(graph, inputs)  # type: ignore[no-any-return]
+
+
+def fuse(graph: fx.Graph) -> dict[str, int]:
+    """Fuse what can be; how many ops of each kind it made."""
+    made = {
+        "attention": fuse_attention(graph),
+        "rotary": fuse_rotary(graph),
+        "layers": join_layers(graph),
+        "rows": fuse_rows(graph),
+    }
+    graph.lint()
+    return made
