@@ -1,6 +1,7 @@
 """One pass over calibration batches that measures the input of every matrix."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any, Self
 
 import torch
@@ -8,8 +9,11 @@ from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.graph import InputGroup, input_groups
-from workbench.observe.sample import digest, keep_smallest, priorities
+from workbench.observe.hashes import digest
+from workbench.observe.places import Places
+from workbench.observe.seen import measured
 from workbench.observe.statistics import Entry, Statistics
+from workbench.observe.streams import STREAM_SAMPLE, Stream, Streams, Tap
 from workbench.progress import track
 
 EXAMPLE_TOKENS = 16
@@ -20,10 +24,11 @@ def observe(
 ) -> Statistics:
     """Run `batches` (mappings of keyword inputs) through `model`; measure what its linears read.
 
-    Layers that read the same tensor share one entry. Positions that `attention_mask` marks as
-    padding are left out. `sample_size` tokens are kept for each input. To share the work, observe
-    parts of the batches in as many places and merge the results with `|`. Raises WorkbenchError
-    without batches.
+    Layers that read the same tensor share one entry; the residual stream, keys and values and the
+    inputs of convolutions are measured beside. Positions that `attention_mask` marks as padding are
+    left out. `sample_size` tokens are kept for each input, and those at which its loudest channels
+    peak. To share the work, observe parts of the batches in as many places and merge the results
+    with `|`. Raises WorkbenchError without batches.
     """
     batches = list(batches)
     if not batches:
@@ -32,28 +37,35 @@ def observe(
     model.eval()
     try:
         example = _example(model, batches)
-        watch = _Watch(model, input_groups(model, {**batches[0], **example}), sample_size)
+        small = {**batches[0], **example}
+        streams = Streams(model, small)
+        watch = _Watch(model, input_groups(model, small), streams, sample_size)
         with watch, torch.no_grad():
             for batch in track(batches, "observing activations"):
-                watch.mask = batch.get("attention_mask")
-                model(**batch)
+                watch.places = Places.of(batch)
+                watch.streams.take_cache(model(**{**batch, **streams.options}), watch.pour)
     finally:
         model.train(was_training)
-    return Statistics(watch.entries, example)
+    return Statistics(watch.entries, example, watch.poured)
 
 
 class _Watch:
     """Forward hooks on the watched readers of each group, folding what passes into entries."""
 
-    def __init__(self, model: nn.Module, groups: list[InputGroup], sample_size: int) -> None:
+    def __init__(
+        self, model: nn.Module, groups: list[InputGroup], streams: Streams, sample_size: int
+    ) -> None:
         self.model = model
         self.groups = groups
+        self.streams = streams
         self.sample_size = sample_size
         self.entries: dict[str, Entry] = {}
-        self.mask: Tensor | None = None
-        self._handles: list[Any] = []
+        self.poured: dict[str, Stream] = {}
+        self.places: Places | None = None
+        self._opened = ExitStack()
 
     def __enter__(self) -> Self:
+        self._opened.enter_context(self.streams.tapped(self.pour))
         for group in self.groups:
             columns = self._columns(group)
 
@@ -64,20 +76,28 @@ class _Watch:
                 group: InputGroup = group,
                 columns: Tensor = columns,
             ) -> None:
-                entry = self._measure(
-                    group, next(iter((*args, *kwargs.values()))).detach(), columns
-                )
+                x = next(iter((*args, *kwargs.values())))
+                found = measured(x, self.places, self.sample_size)
+                entry = Entry(group=group, weight_absmax=columns, **found)
                 seen = self.entries.get(group.name)
                 self.entries[group.name] = entry if seen is None else seen | entry
 
             for name in group.watched:
                 reader = self.model.get_submodule(name)
-                self._handles.append(reader.register_forward_pre_hook(hook, with_kwargs=True))
+                handle = reader.register_forward_pre_hook(hook, with_kwargs=True)
+                self._opened.callback(handle.remove)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+        self._opened.close()
+
+    def pour(self, tap: Tap, x: Tensor) -> None:
+        """Fold what passed a tap into its stream."""
+        seen = self.poured.get(tap.name)
+        columns = self.streams.weight_absmax(tap) if seen is None else seen.weight_absmax
+        found = measured(x, self.places, min(self.sample_size, STREAM_SAMPLE))
+        stream = Stream(tap=tap, weight_absmax=columns, **found)
+        self.poured[tap.name] = stream if seen is None else seen | stream
 
     def _columns(self, group: InputGroup) -> Tensor:
         """The largest weight that each channel is multiplied by, float32 [K]."""
@@ -87,31 +107,6 @@ class _Watch:
             rows = weight.detach().movedim(matrix.axis, -1).flatten(0, -2)
             maxima.append(rows.abs().amax(0).float())
         return torch.stack(maxima).amax(0)
-
-    def _measure(self, group: InputGroup, x: Tensor, columns: Tensor) -> Entry:
-        rows = x.reshape(-1, x.shape[-1]).float()
-        if self.mask is not None and x.shape[:-1] == self.mask.shape:
-            rows = rows[self.mask.reshape(-1).bool()]
-        sample, kept = keep_smallest(rows, priorities(rows), self.sample_size)
-        return Entry(
-            group=group,
-            count=len(rows),
-            absmax=rows.amax(0).maximum(-rows.amin(0)),
-            total=_total(rows),
-            squares=_total(rows.square()),
-            weight_absmax=columns,
-            sample=sample,
-            sample_keys=kept,
-            sample_size=self.sample_size,
-        )
-
-
-def _total(rows: Tensor) -> Tensor:
-    """The sum over rows, float64 [K]."""
-    # Sixty-four at a time in float32: the cast of every value would cost five times as much.
-    whole = len(rows) // 64 * 64
-    blocks = rows[:whole].unflatten(0, (-1, 64)).sum(1)
-    return blocks.sum(0, dtype=torch.float64) + rows[whole:].sum(0, dtype=torch.float64)
 
 
 def _example(model: nn.Module, batches: list[Mapping[str, Any]]) -> dict[str, Tensor]:

@@ -1,9 +1,10 @@
-"""Statistics of linear inputs; `a | b` merges two observations of the same model."""
+"""Statistics of a model's tensors; `a | b` merges two observations of the same model."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,29 +13,19 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.graph import InputGroup
-from workbench.observe.sample import digest, keep_smallest
+from workbench.observe.hashes import digest
+from workbench.observe.seen import Seen
+from workbench.observe.streams import Stream, Tap
 
-FORMAT = "workbench-statistics-2"
-_ARRAYS = ("absmax", "total", "squares", "weight_absmax", "sample", "sample_keys")
+FORMAT = "workbench-statistics-"
+VERSION = 3
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What was seen of one tensor that matrices read, K channels wide.
-
-    `absmax` and `weight_absmax` are float32 [K] (the latter the column maximum over all matrices of
-    the group), `total` and `squares` float64 [K] sums over `count` tokens, `sample` float32 [T, K].
-    """
+@dataclass(frozen=True, kw_only=True)
+class Entry(Seen):
+    """What was seen of one tensor that matrices read; `weight_absmax` is over all of them."""
 
     group: InputGroup
-    count: int
-    absmax: Tensor
-    total: Tensor
-    squares: Tensor
-    weight_absmax: Tensor
-    sample: Tensor
-    sample_keys: Tensor
-    sample_size: int
 
     @property
     def name(self) -> str:
@@ -61,52 +52,22 @@ class Entry:
         """Why it can or cannot."""
         return self.group.reason
 
-    @property
-    def channels(self) -> int:
-        """K."""
-        return len(self.absmax)
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean of each channel, float64 [K]."""
-        return self.total / self.count
-
-    @property
-    def second_moment(self) -> Tensor:
-        """Mean square of each channel, float64 [K]."""
-        return self.squares / self.count
-
-    @property
-    def outlier_ratio(self) -> float:
-        """Largest channel's absmax over the median channel's; infinite where the median is 0."""
-        median = self.absmax.median().item()
-        return self.absmax.max().item() / median if median > 0 else float("inf")
-
-    def __or__(self, other: "Entry") -> "Entry":
-        """Merge what was seen on other data; of two sample sizes the smaller holds for both."""
-        rows = torch.cat([self.sample, other.sample])
-        keys = torch.cat([self.sample_keys, other.sample_keys])
-        size = min(self.sample_size, other.sample_size)
-        sample, kept = keep_smallest(rows, keys, size)
-        return replace(
-            self,
-            group=self.group | other.group,
-            sample_size=size,
-            count=self.count + other.count,
-            absmax=self.absmax.maximum(other.absmax),
-            total=self.total + other.total,
-            squares=self.squares + other.squares,
-            sample=sample,
-            sample_keys=kept,
-        )
+    def __or__(self, other: Self) -> Self:
+        """Merge what was seen on other data; of two findings on the graph the more careful."""
+        return replace(super().__or__(other), group=self.group | other.group)
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """One `Entry` for each input tensor, in order of execution, and a small example batch."""
+    """One `Entry` for each tensor that matrices read, in order of execution, and a small example.
+
+    `streams` holds what else was watched: the residual stream, keys and values, the inputs of
+    convolutions.
+    """
 
     entries: dict[str, Entry]
     example: dict[str, Tensor]
+    streams: dict[str, Stream] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries.values())
@@ -122,35 +83,25 @@ class Statistics:
 
         Raises WorkbenchError where the models differ, in layers or in weights.
         """
-        if self.entries.keys() != other.entries.keys():
-            odd = sorted(self.entries.keys() ^ other.entries.keys())
-            raise WorkbenchError(
-                f"statistics of different models do not merge: {odd[0]} is in one only"
-            )
-        for entry in self:
-            if not torch.equal(entry.weight_absmax, other[entry.name].weight_absmax):
-                raise WorkbenchError(
-                    "statistics of different models do not merge: the weights that read "
-                    f"{entry.name} differ; observe the same checkpoint, before it is changed"
-                )
-        merged = {name: entry | other[name] for name, entry in self.entries.items()}
-        return Statistics(merged, min(self.example, other.example, key=digest))
+        return Statistics(
+            _merged(self.entries, other.entries),
+            min(self.example, other.example, key=digest),
+            _merged(self.streams, other.streams),
+        )
 
     def save(self, path: Path | str) -> None:
         """Write to a safetensors file."""
         tensors = {f"example/{k}": v for k, v in self.example.items()}
-        described = []
-        for index, entry in enumerate(self):
-            tensors |= {f"{index}/{key}": getattr(entry, key).contiguous() for key in _ARRAYS}
-            described.append(
-                {
-                    "group": asdict(entry.group),
-                    "count": entry.count,
-                    "sample_size": entry.sample_size,
-                }
-            )
-        metadata = {"format": FORMAT, "entries": json.dumps(described)}
-        save_file(tensors, path, metadata=metadata)
+        described: dict[str, list[dict[str, Any]]] = {"entries": [], "streams": []}
+        for part, rows in described.items():
+            for index, seen in enumerate(getattr(self, part).values()):
+                arrays = seen.arrays().items()
+                tensors |= {f"{part}/{index}/{key}": a.contiguous() for key, a in arrays}
+                what = seen.group if isinstance(seen, Entry) else seen.tap
+                row = {"what": asdict(what), "count": seen.count, "sample_size": seen.sample_size}
+                rows.append(row)
+        metadata = {name: json.dumps(rows) for name, rows in described.items()}
+        save_file(tensors, path, metadata=metadata | {"format": f"{FORMAT}{VERSION}"})
 
     @classmethod
     def load(cls, path: Path | str) -> "Statistics":
@@ -158,20 +109,58 @@ class Statistics:
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
+                _check(path, metadata.get("format", ""))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
         except (SafetensorError, OSError) as error:
             raise WorkbenchError(f"{path} cannot be read as statistics: {error}") from error
-        if metadata.get("format") != FORMAT:
-            raise WorkbenchError(f"{path} holds no statistics that this version reads")
-        entries = {}
-        for index, row in enumerate(json.loads(metadata["entries"])):
-            arrays = {key: tensors[f"{index}/{key}"] for key in _ARRAYS}
-            entry = Entry(
-                group=InputGroup.from_dict(row["group"]),
-                count=row["count"],
-                sample_size=row["sample_size"],
-                **arrays,
-            )
+        entries, streams = {}, {}
+        for row, numbers in _rows(metadata, tensors, "entries"):
+            entry = Entry(group=InputGroup.from_dict(row), **numbers)
             entries[entry.name] = entry
+        for row, numbers in _rows(metadata, tensors, "streams"):
+            stream = Stream(tap=Tap(**row), **numbers)
+            streams[stream.name] = stream
         example = {k.removeprefix("example/"): v for k, v in tensors.items() if "example/" in k}
-        return cls(entries, example)
+        return cls(entries, example, streams)
+
+
+def _merged(some: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    if some.keys() != others.keys():
+        odd = sorted(some.keys() ^ others.keys())
+        raise WorkbenchError(
+            f"statistics of different models do not merge: {odd[0]} is in one only"
+        )
+    for name, seen in some.items():
+        if not torch.equal(seen.weight_absmax, others[name].weight_absmax):
+            raise WorkbenchError(
+                "statistics of different models do not merge: the weights that read "
+                f"{name} differ; observe the same checkpoint, before it is changed"
+            )
+    return {name: seen | others[name] for name, seen in some.items()}
+
+
+def _check(path: Path | str, written: str) -> None:
+    """Raise WorkbenchError where the file is of another kind or version."""
+    version = written.removeprefix(FORMAT)
+    if not written.startswith(FORMAT) or not version.isdigit():
+        raise WorkbenchError(f"{path} holds no statistics, or they are damaged: observe the model")
+    if int(version) > VERSION:
+        cure = "install a newer quantization-workbench"
+    elif int(version) < VERSION:
+        cure = "observe the model again"
+    else:
+        return
+    raise WorkbenchError(
+        f"{path} holds statistics of format {version}; this version reads format {VERSION}: {cure}"
+    )
+
+
+def _rows(
+    metadata: Mapping[str, str], tensors: Mapping[str, Tensor], part: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """What each thing in this part of a file is, and its numbers as keywords."""
+    for index, row in enumerate(json.loads(metadata[part])):
+        start = f"{part}/{index}/"
+        arrays = {k.removeprefix(start): a for k, a in tensors.items() if k.startswith(start)}
+        numbers = {"count": row["count"], "sample_size": row["sample_size"]}
+        yield row["what"], numbers | Seen.fields(arrays)
