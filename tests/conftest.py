@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 MUST_RUN = set(os.environ.get("WORKBENCH_NO_SKIP", "").split())  # markers
 _skipped: list[str] = []
 
+os.environ.setdefault("WORKBENCH_HISTORY", "off")  # what a test measures is no run of its user
+
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:

@@ -1,5 +1,8 @@
 """The recipe (intent) and the plan (what came of it, layer by layer)."""
 
+from workbench.recipe.bits import layer_bits, with_layer_bits
+from workbench.recipe.diff import Change, diff
+from workbench.recipe.link import decode_recipe, encode_recipe
 from workbench.recipe.plan import LayerPlan, Plan
 from workbench.recipe.spec import (
     CalibrationSpec,
@@ -7,14 +10,22 @@ from workbench.recipe.spec import (
     Recipe,
     Scheme,
     SmoothingSpec,
+    TrainingSpec,
 )
 
 __all__ = [
     "CalibrationSpec",
+    "Change",
     "LayerPlan",
     "Plan",
     "QuantizationSpec",
     "Recipe",
     "Scheme",
     "SmoothingSpec",
+    "TrainingSpec",
+    "decode_recipe",
+    "diff",
+    "encode_recipe",
+    "layer_bits",
+    "with_layer_bits",
 ]
