@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -223,9 +224,9 @@ class Recipe(_Spec):
         """The same recipe without a training section."""
         return self._checked(self.model_dump() | {"training": None})
 
-    def with_alphas(self, alpha: float | None, overrides: dict[str, float | None]) -> Self:
-        """The same recipe smoothed with `alpha`, and otherwise where `overrides` says."""
-        section = None if alpha is None else {"alpha": alpha, "overrides": overrides}
+    def with_alphas(self, alpha: float | str, overrides: Mapping[str, float | None]) -> Self:
+        """The same recipe smoothed with `alpha` (or "auto"), but where `overrides` says."""
+        section = {"alpha": alpha, "overrides": dict(overrides)}
         return self._checked(self.model_dump() | {"smoothing": section})
 
     def with_calibration(self, **values: Any) -> Self:

@@ -54,13 +54,13 @@ class Choosing(Core):
             self.errors = {}
 
     @verb
-    def error(self, group: str, alpha: float | None) -> LocalError:
-        """Measure what `alpha` leaves wrong in the layers of one input, on its sampled tokens."""
+    def error(self, group: str) -> LocalError:
+        """Measure what rounding does to the layers of one input, on its sampled tokens."""
         recipe, statistics = self._recipe, self.observe()
-        found = local_error(self.load().model, statistics, recipe, group, alpha)
+        found = local_error(self.load().model, statistics, recipe, group)
         with self.lock:
             if _local_family(self._recipe) == _local_family(recipe):
-                self.errors = {**self.errors, (group, alpha): found}
+                self.errors = {**self.errors, (group, found.alpha): found}
         self._notify()
         return found
 

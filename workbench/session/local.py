@@ -9,7 +9,7 @@ from workbench.errors import WorkbenchError
 from workbench.metrics import sqnr_db
 from workbench.observe import Statistics
 from workbench.quant import QuantArgs
-from workbench.recipe import Recipe, layer_bits
+from workbench.recipe import Recipe, group_alphas, layer_bits
 from workbench.recipe.code import activations_of
 from workbench.smooth.fold import entry_scales
 from workbench.smooth.rounded import oriented, rounded
@@ -27,10 +27,8 @@ class LocalError:
 
 
 @torch.inference_mode()
-def local_error(
-    model: nn.Module, statistics: Statistics, recipe: Recipe, group: str, alpha: float | None
-) -> LocalError:
-    """Round weights and inputs as `recipe` says, for the sampled tokens of input `group`.
+def local_error(model: nn.Module, statistics: Statistics, recipe: Recipe, group: str) -> LocalError:
+    """Smooth and round weights and inputs as `recipe` says, for the sampled tokens of one input.
 
     Raises WorkbenchError for an input that was not observed.
     """
@@ -39,6 +37,7 @@ def local_error(
             f"no input {group!r} was observed; choose one of: {', '.join(statistics.entries)}"
         )
     entry = statistics[group]
+    alpha = group_alphas(recipe, {group: entry.group.readers})[group]
     scales = torch.ones_like(entry.absmax)
     if alpha is not None:
         scales = entry_scales(entry, alpha, shared=entry.foldable)
