@@ -1,5 +1,6 @@
 """Every point that was measured, kept in a small database, so that none is measured twice."""
 
+import json
 import os
 import sqlite3
 import sys
@@ -11,7 +12,7 @@ from threading import RLock
 from typing import TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.compare import Comparison
 from workbench.errors import WorkbenchError
@@ -39,7 +40,7 @@ class Run(BaseModel):
     `prefill_ms` and `float_prefill_ms` are medians, where speed was measured.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     content: str
@@ -93,14 +94,13 @@ class History:
 
     def add(self, run: Run) -> None:
         """Keep `run`, in place of one with the same key."""
-        row = (run.key, run.made.isoformat(), run.content, run.data, run.setting)
+        document = json.dumps(run.model_dump(), default=str)  # with the infinities that JSON lacks
+        row = (run.key, run.made.isoformat(), run.content, run.data, run.setting, document)
         statement = "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)"
         with self._lock:
             self._runs[run.key] = run
             self.added += 1
-            self._ask(
-                lambda base: base.execute(statement, (*row, run.model_dump_json())), write=True
-            )
+            self._ask(lambda base: base.execute(statement, row), write=True)
 
     def runs(self, content: str, setting: str) -> list[Run]:
         """All runs of one model in one setting, oldest first; those of other processes too."""
@@ -115,8 +115,8 @@ class History:
         found = []
         for (document,) in self._ask(lambda base: base.execute(query, values).fetchall()) or []:
             try:
-                found.append(Run.model_validate_json(document))
-            except ValidationError:  # of another version, which may read it again
+                found.append(Run.model_validate(json.loads(document)))
+            except ValueError:  # of another version, which may read it again
                 continue
         return found
 

@@ -75,7 +75,7 @@ function render({ model, el }) {
       type: "button", role: "radio", "data-call": "set_bits", "data-bits": choice, "aria-disabled": String(Boolean(why)),
       "data-damage": found ?? "", title, "aria-label": `${row.name}, ${title}`,
       onclick: () => !why && choose(row.name, choice),
-    }, h("b", {}, choice), h("small", { "aria-hidden": "true" }, why ? "✕" : found === null ? "" : figure(found, 2)));
+    }, h("b", {}, choice), h("small", { "aria-hidden": "true" }, why || found === null ? "" : figure(found, 2)));
   }
 
   function keys(event) {
@@ -254,8 +254,8 @@ function render({ model, el }) {
 
   const again = h("button", { type: "button", onclick: build, title: "Rows keep their places while you edit" }, "Sort again");
   card(model, el, "bits", "Bits, layer by layer",
-    h("div", { class: "qw-row" }, field("Layers like", pattern, "A shell-style pattern over names"), field("get", width), apply, hits, list),
-    h("div", { class: "qw-row" }, undoButtons(model), field("Sorted by", menu("sort", [["error", "damage per byte saved"], ["order", "order in the model"]])), again,
+    h("div", { class: "qw-row" }, field("Layers like", pattern, "A shell-style pattern over names"), field("get", width), apply, hits, list,
+      h("span", { class: "qw-spring" }), undoButtons(model), field("Sorted by", menu("sort", [["error", "damage per byte saved"], ["order", "order in the model"]])), again,
       field("Scales", menu("scales", [["channel", "one for each output"], ["group", "one for each group"], ["affine group", "a group's, with zero point"]]))),
     h("div", { class: "qw-split" },
       h("div", {},
@@ -266,8 +266,8 @@ function render({ model, el }) {
         h("div", { class: "qw-row" },
           button(model, "predict", "Predict", "Sensitivity of the output to each width of each layer: one pass over the calibration data"),
           field("At most", budget), field("of", menu("budget_kind", [["MB", "MB in all"], ["mean bits", "bits in the mean"]])),
-          button(model, "allocate", "Allocate", "Choose the bits of least predicted damage within the limit")),
-        h("div", { class: "qw-row" }, button(model, "measure_recipe", "Measure", "Quality and speed of the recipe as it is, against the float model"),
+          button(model, "allocate", "Allocate", "Choose the bits of least predicted damage within the limit"),
+          button(model, "measure_recipe", "Measure", "Quality and speed of the recipe as it is, against the float model"),
           field("Front over", menu("axis", [["size", "size"], ["time", "time"]]))),
         jobBar(model), front,
         h("ul", { class: "qw-legend" },

@@ -72,7 +72,7 @@ function follow(model, names, draw) {
 const isActive = (job) => job.state === "queued" || job.state === "running";
 
 function button(model, name, label, title) {
-  const node = h("button", { type: "button", "data-call": name, title, onclick: () => call(model, name) }, label);
+  const node = h("button", { type: "button", class: "qw-primary", "data-call": name, title, onclick: () => call(model, name) }, label);
   follow(model, ["job"], () => { node.disabled = isActive(model.get("job")); });
   return node;
 }
