@@ -14,6 +14,8 @@ MUST_RUN = set(os.environ.get("WORKBENCH_NO_SKIP", "").split())  # markers
 WORKER_GIB = 6  # what one worker may need at its peak
 _skipped: list[str] = []
 
+os.environ.setdefault("WORKBENCH_HISTORY", "off")  # what a test measures is no run of its user
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

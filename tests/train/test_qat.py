@@ -9,6 +9,7 @@ from torch import nn
 import workbench as wb
 from workbench import metrics
 from workbench.errors import WorkbenchError
+from workbench.train import qat
 
 TERNARY = wb.QuantArgs(dtype="int2", granularity="channel")
 
@@ -137,6 +138,36 @@ def test_the_same_seed_gives_the_same_curve() -> None:
     assert curves[0] == curves[1] != curves[2]
 
 
+def test_the_parameters_kept_are_the_best_on_batches_that_were_not_trained_on() -> None:
+    """Training on labels that are wrong for the held-out batch leaves the model as it was."""
+    right = batches()[0]
+    wrong = right | {"labels": (right["labels"] + 1) % 4}
+    for shown, harmful in ((wrong, True), (right, False)):
+        data = [shown, shown, right]
+        model = Named()
+        wb.quantize(model, TERNARY)
+        watched = []
+        before = qat._loss(model, data[-1], None).item()
+        curve = wb.finetune(
+            model,
+            data,
+            steps=20,
+            learning_rate=1e-2,
+            held_out=1,
+            watch=lambda losses, held_out: watched.append((len(losses), dict(held_out))),
+        )
+        assert curve.held_out[0] == pytest.approx(before, rel=1e-5)
+        assert curve.held_out[curve.kept] == min(curve.held_out.values())
+        assert (curve.kept == 0) == harmful
+        model.eval()
+        with torch.no_grad():
+            found = qat._loss(model, data[-1], None).item()
+        assert found == pytest.approx(curve.held_out[curve.kept], rel=1e-5)
+        assert [step for step, _ in watched] == list(range(1, 21))
+        assert watched[-1][1] == curve.held_out
+        assert 20 in curve.held_out
+
+
 def test_refusals_come_before_any_training() -> None:
     model = Named()
     with pytest.raises(WorkbenchError, match="no quantized module"):
@@ -150,6 +181,8 @@ def test_refusals_come_before_any_training() -> None:
             wb.finetune(model, batches(), **bad)
     with pytest.raises(WorkbenchError, match="no batches"):
         wb.finetune(model, [])
+    with pytest.raises(WorkbenchError, match="one is left to train on"):
+        wb.finetune(model, batches(), held_out=len(batches()))
     assert model.body[0]._parameters["weight"] is weight
     wb.freeze(model, uncalibrated="dynamic")
     with pytest.raises(WorkbenchError, match=r"body\.0 is frozen"):

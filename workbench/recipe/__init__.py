@@ -1,5 +1,9 @@
 """The recipe (intent) and the plan (what came of it, layer by layer)."""
 
+from workbench.recipe.alphas import group_alphas, with_group_alpha, without_group_alpha
+from workbench.recipe.bits import layer_bits, with_layer_bits
+from workbench.recipe.diff import Change, diff
+from workbench.recipe.link import decode_recipe, encode_recipe
 from workbench.recipe.plan import LayerPlan, Plan
 from workbench.recipe.spec import (
     CalibrationSpec,
@@ -7,14 +11,25 @@ from workbench.recipe.spec import (
     Recipe,
     Scheme,
     SmoothingSpec,
+    TrainingSpec,
 )
 
 __all__ = [
     "CalibrationSpec",
+    "Change",
     "LayerPlan",
     "Plan",
     "QuantizationSpec",
     "Recipe",
     "Scheme",
     "SmoothingSpec",
+    "TrainingSpec",
+    "decode_recipe",
+    "diff",
+    "encode_recipe",
+    "group_alphas",
+    "layer_bits",
+    "with_group_alpha",
+    "with_layer_bits",
+    "without_group_alpha",
 ]

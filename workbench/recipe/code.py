@@ -65,6 +65,7 @@ def recipe_code(recipe: "Recipe") -> str:
             f"    learning_rate={recipe.training.learning_rate!r},",
             f"    teacher={'lm.model' if recipe.training.distil else None},",
             f"    seed={recipe.seed},",
+            *([f"    held_out={recipe.training.held_out},"] if recipe.training.held_out else []),
             ")",
         ]
     op = recipe.quantization.op

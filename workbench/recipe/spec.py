@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -126,12 +127,15 @@ class QuantizationSpec(_Spec):
 class TrainingSpec(_Spec):
     """Quantization-aware training on the calibration data, after calibration.
 
-    The loss is the divergence from the float model, or with `distil` false the model's own.
+    The loss is the divergence from the float model, or with `distil` false the model's own. The
+    last `held_out` batches are not trained on and judge which step's weights are kept; with 0 it
+    is the last one's.
     """
 
     steps: int = Field(default=100, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0, allow_inf_nan=False)
     distil: bool = True
+    held_out: int = Field(default=0, ge=0)
 
 
 class Recipe(_Spec):
@@ -206,6 +210,24 @@ class Recipe(_Spec):
         if algorithms is not None:
             values["algorithms"] = {"*": algorithms} if algorithms else {}
         return self._with("quantization", values)
+
+    def with_quantization(self, **values: Any) -> Self:
+        """The same recipe with some fields of `quantization` replaced."""
+        return self._with("quantization", values)
+
+    def with_training(self, **values: Any) -> Self:
+        """The same recipe with a training section, some of its fields replaced."""
+        section = self.training.model_dump() if self.training else {}
+        return self._checked(self.model_dump() | {"training": section | values})
+
+    def without_training(self) -> Self:
+        """The same recipe without a training section."""
+        return self._checked(self.model_dump() | {"training": None})
+
+    def with_alphas(self, alpha: float | str, overrides: Mapping[str, float | None]) -> Self:
+        """The same recipe smoothed with `alpha` (or "auto"), but where `overrides` says."""
+        section = {"alpha": alpha, "overrides": dict(overrides)}
+        return self._checked(self.model_dump() | {"smoothing": section})
 
     def with_calibration(self, **values: Any) -> Self:
         """The same recipe with some fields of `calibration` replaced."""

@@ -17,14 +17,19 @@ from workbench.tune import Sensitivity, allocate, cached, sensitivity, widths
 def bits_of(
     model: nn.Module, recipe: Recipe, batches: Sequence[dict[str, Tensor]]
 ) -> Mapping[str, int | QuantArgs]:
-    """What `quantize_mixed` shall mix: the recipe's own bits, or the best within its budget.
-
-    The sensitivities behind the latter are kept in the cache folder, for every budget.
-    """
+    """What `quantize_mixed` shall mix: the recipe's own bits, or the best within its budget."""
     quantization = recipe.quantization
     if quantization.bits != "auto":
         return quantization.bits
     assert quantization.budget is not None
+    return allocate(sensitivity_of(model, recipe, batches), quantization.budget).weights
+
+
+def sensitivity_of(
+    model: nn.Module, recipe: Recipe, batches: Sequence[dict[str, Tensor]]
+) -> Sensitivity:
+    """Damage to `model`, smoothed already; kept in the cache folder, for every budget."""
+    quantization = recipe.quantization
     optimizer = quantization.optimizer
 
     def measure() -> Sensitivity:
@@ -42,8 +47,7 @@ def bits_of(
     fields = quantization.model_dump_json(include={"weights", "optimizer", "include", "exclude"})
     digest = hashlib.sha256(f"{fields} {recipe.seed}".encode()).hexdigest()[:16]
     key = result_key(digest, content_digest(model), data_digest(batches))
-    found = cached(cache_folder() / "sensitivity" / f"{key}.json", measure)
-    return allocate(found, quantization.budget).weights
+    return cached(cache_folder() / "sensitivity" / f"{key}.json", measure)
 
 
 def cache_folder() -> Path:

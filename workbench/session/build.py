@@ -14,7 +14,7 @@ from workbench.recipe import Recipe
 from workbench.recipe.code import EVALUATION_SAMPLES, activations_of
 from workbench.session.bits import bits_of
 from workbench.smooth import Smoothing, search_alpha, smooth
-from workbench.train import TrainingCurve, finetune
+from workbench.train import TrainingCurve, Watch, finetune
 from workbench.tune import quantize_mixed, rotate, tune
 
 
@@ -68,23 +68,36 @@ def alphas_of(
     return None, search.with_overrides(spec.overrides)
 
 
+def smoothed(
+    loaded: LoadedModel,
+    statistics: Statistics,
+    recipe: Recipe,
+    batches: Sequence[dict[str, Tensor]],
+) -> tuple[nn.Module, Smoothing | None]:
+    """A copy of the float model, rotated and smoothed as asked."""
+    model = loaded.copy()
+    if recipe.rotation:
+        rotate(model, batches[0])
+    if recipe.smoothing is None:
+        return model, None
+    alpha, overrides = alphas_of(loaded, statistics, recipe, batches)
+    exclude = recipe.quantization.exclude
+    return model, smooth(model, statistics, alpha, overrides=overrides, exclude=exclude)
+
+
 def build(
     loaded: LoadedModel,
     statistics: Statistics,
     recipe: Recipe,
     batches: Sequence[dict[str, Tensor]],
+    watch: Watch | None = None,
 ) -> Built:
-    """Copy the float model; rotate, smooth, quantize, tune, calibrate and train as asked."""
-    model = loaded.copy()
+    """Copy the float model; rotate, smooth, quantize, tune, calibrate and train as asked.
+
+    `watch` is told the losses of training while it goes on.
+    """
+    model, smoothing = smoothed(loaded, statistics, recipe, batches)
     quantization = recipe.quantization
-    if recipe.rotation:
-        rotate(model, batches[0])
-    smoothing = None
-    if recipe.smoothing is not None:
-        alpha, overrides = alphas_of(loaded, statistics, recipe, batches)
-        smoothing = smooth(
-            model, statistics, alpha, overrides=overrides, exclude=quantization.exclude
-        )
     quantize_mixed(
         model,
         bits_of(model, recipe, batches),
@@ -110,5 +123,7 @@ def build(
             learning_rate=recipe.training.learning_rate,
             teacher=loaded.model if recipe.training.distil else None,
             seed=recipe.seed,
+            held_out=recipe.training.held_out,
+            watch=watch,
         )
     return Built(model, smoothing, curve)

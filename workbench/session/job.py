@@ -27,17 +27,36 @@ class Job:
         self.result: Any = None
         self._work = work
         self._notify = notify
+        self.paused = False
         self._stop = threading.Event()
+        self._go = threading.Event()
+        self._go.set()
         self._finished = threading.Event()
         self._phase_started = 0.0
+        self._phase_done = 0
         self._notified = 0.0
 
     def cancel(self) -> None:
         """Ask the work to stop; it does within one batch or one layer."""
         self._stop.set()
+        self.resume()
         if self.state == "queued":
             self.state = "cancelled"
             self._end()
+
+    def pause(self) -> None:
+        """Hold the work before its next batch or layer, with all that it has in memory."""
+        if not self.ended:
+            self.paused = True
+            self._go.clear()
+            self._notify()
+
+    def resume(self) -> None:
+        """Let paused work go on."""
+        if self.paused:
+            self.paused = False
+            self._go.set()
+            self._notify()
 
     def wait(self, timeout: float | None = None) -> Self:
         """Block until the job has ended or `timeout` seconds are over; return the job."""
@@ -53,10 +72,11 @@ class Job:
         """Take note of progress (`workbench.progress.Reporter`)."""
         now = time.monotonic()
         if done == 0 or what != self.what:
-            self._phase_started = now
+            self._phase_started, self._phase_done = now, 0
         self.what, self.done, self.total = what, done, total
-        if done and total:
-            self.remaining_s = (now - self._phase_started) / done * (total - done)
+        if total and done > self._phase_done:
+            each = (now - self._phase_started) / (done - self._phase_done)
+            self.remaining_s = each * (total - done)
         else:
             self.remaining_s = None
         if now - self._notified >= NOTIFY_SECONDS:
@@ -64,7 +84,11 @@ class Job:
             self._notify()
 
     def check(self) -> None:
-        """Raise `Cancelled` once `cancel` was called (`workbench.progress.Reporter`)."""
+        """Wait while paused; raise `Cancelled` once `cancel` was called (`progress.Reporter`)."""
+        if not self._go.is_set():
+            self._go.wait()
+            self._phase_started = time.monotonic()
+            self._phase_done = self.done
         if self._stop.is_set():
             raise Cancelled
 

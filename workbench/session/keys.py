@@ -34,12 +34,9 @@ def data_digest(batches: Iterable[Mapping[str, Any]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def result_key(recipe: str, model: str, data: str) -> str:
-    """Hash the digests of recipe, model content and data with code version, machine and threads."""
+def setting() -> str:
+    """A hash of code version, machine and threads."""
     parts = {
-        "recipe": recipe,
-        "model": model,
-        "data": data,
         "versions": [workbench.__version__, torch.__version__],
         "machine": [
             platform.machine(),
@@ -49,3 +46,9 @@ def result_key(recipe: str, model: str, data: str) -> str:
         "threads": torch.get_num_threads(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def result_key(recipe: str, model: str, data: str) -> str:
+    """Hash the digests of recipe, model content and data with the setting."""
+    parts = [recipe, model, data, setting()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

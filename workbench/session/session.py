@@ -1,25 +1,26 @@
 """The session: it keeps the float model pristine and builds what a recipe asks for beside it."""
 
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
 from workbench.compare import Comparison, compare
+from workbench.compare.speed import measure_all
 from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel, load, save
 from workbench.models.loaded import share
 from workbench.observe import Statistics, observe
-from workbench.progress import Cancelled, track
+from workbench.progress import track
 from workbench.quant import freeze
 from workbench.recipe import Plan, Recipe
 from workbench.session.build import Built, build, calibration_batches, evaluation_batches
-from workbench.session.job import Job
-from workbench.session.keys import content_digest, data_digest, result_key
+from workbench.session.choosing import Choosing
+from workbench.session.core import verb
+from workbench.session.history import History, Run
+from workbench.session.keys import content_digest, data_digest, result_key, setting
 from workbench.smooth import Smoothing
 from workbench.train import TrainingCurve
 
@@ -38,38 +39,39 @@ class SweepPoint:
     key: str
 
 
-class Session:
+@dataclass(frozen=True)
+class Losses:
+    """What training has reached so far: the loss of each step, and on held-out batches by step."""
+
+    steps: tuple[float, ...]
+    held_out: Mapping[int, float]
+
+
+class Session(Choosing):
     """One model, one recipe, and the results so far.
 
     Each verb brings up the earlier stages that are missing, computes, and only then changes the
     session: an error or a cancel half-way leaves it where it was. `submit` runs a verb on the one
-    worker thread.
+    worker thread. `history` keeps what was measured; by default the user's own.
     """
 
-    def __init__(self, recipe: Recipe | str | None = None) -> None:
-        self._recipe = Recipe(model=recipe) if isinstance(recipe, str) else recipe or Recipe()
-        self.lock = threading.RLock()
-        self.loaded: LoadedModel | None = None
-        self.statistics: Statistics | None = None
+    def __init__(
+        self, recipe: Recipe | str | None = None, *, history: History | None = None
+    ) -> None:
+        super().__init__(recipe)
+        self.history = history or History.default()
         self.model: nn.Module | None = None
         self.smoothing: Smoothing | None = None
         self.curve: TrainingCurve | None = None
         self.plan: Plan | None = None
         self.comparison: Comparison | None = None
         self.frozen = False
-        self.jobs: list[Job] = []
-        self.results: dict[str, Comparison] = {}
+        self.saved: Recipe | None = None
         self.points: list[SweepPoint] = []
+        self.losses: Losses | None = None
         self._model_digest = ""
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="workbench")
-        self._subscribers: list[Callable[[Session], None]] = []
 
     # What is known
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe in force; `update` replaces it."""
-        return self._recipe
 
     @property
     def stage(self) -> Stage:
@@ -85,38 +87,25 @@ class Session:
         return "empty" if self.loaded is None else "loaded"
 
     @property
-    def job(self) -> Job | None:
-        """The newest job."""
-        return self.jobs[-1] if self.jobs else None
+    def runs(self) -> list[Run]:
+        """What was ever measured of this model on this machine with this code, oldest first."""
+        return self.history.runs(self._model_digest, setting()) if self.loaded else []
 
     def code(self) -> str:
         """The recipe as a script."""
         return self._recipe.to_code()
 
-    # Changing the recipe
-
-    def update(self, recipe: Recipe) -> None:
-        """Put `recipe` in force and drop only what it invalidates."""
-        with self.lock:
-            if recipe == self._recipe:
-                return
-            old, self._recipe = self._recipe, recipe
-            if recipe.model != old.model:
-                self.loaded, self.points = None, []
-            if (recipe.model, recipe.calibration, recipe.seed) != (
-                old.model,
-                old.calibration,
-                old.seed,
-            ):
-                self.statistics, self.points = None, []
-            if _points_family(recipe) != _points_family(old):
-                self.points = []
-            self.model = self.smoothing = self.curve = self.plan = self.comparison = None
-            self.frozen = False
-        self._notify()
+    def _invalidate(self, old: Recipe, new: Recipe) -> None:
+        super()._invalidate(old, new)
+        if _points_family(new) != _points_family(old):
+            self.points = []
+        self.model = self.smoothing = self.curve = self.plan = self.comparison = None
+        self.losses = None
+        self.frozen = False
 
     # The verbs
 
+    @verb
     def load(self) -> LoadedModel:
         """Load the float model that the recipe names."""
         recipe = self._recipe
@@ -127,6 +116,7 @@ class Session:
         self._commit(recipe, loaded=loaded, _model_digest=digest)
         return loaded
 
+    @verb
     def observe(self) -> Statistics:
         """Gather activation statistics on the calibration data."""
         recipe, loaded = self._recipe, self.load()
@@ -136,6 +126,7 @@ class Session:
         self._commit(recipe, statistics=statistics)
         return statistics
 
+    @verb
     def calibrate(self) -> nn.Module:
         """Build the working model: smoothed, quantized, calibrated, trained, not frozen yet."""
         recipe, statistics = self._recipe, self.observe()
@@ -146,6 +137,7 @@ class Session:
         self._commit(recipe, **vars(built), plan=plan, frozen=False, comparison=None)
         return built.model
 
+    @verb
     def freeze(self) -> nn.Module:
         """Replace the float weights of the working model by integers."""
         recipe = self._recipe
@@ -157,22 +149,27 @@ class Session:
         self._commit(recipe, model=model, plan=plan, frozen=True, comparison=None)
         return model
 
+    @verb
     def compare(self) -> Comparison:
         """Compare the frozen model with the original on the evaluation text."""
         recipe, model = self._recipe, self.freeze()
         loaded = self.load()
         batches = evaluation_batches(loaded, recipe)
-        key = result_key(recipe.digest(), self._model_digest, data_digest(batches))
-        comparison = self.results.get(key) or compare(loaded.model, model, batches)
-        self.results[key] = comparison
-        self._commit(recipe, comparison=comparison)
-        return comparison
+        key, data = self._key(recipe, batches)
+        run = self.history.get(key)
+        if run is None:
+            assert self.plan is not None
+            found = compare(loaded.model, model, batches)
+            run = self._keep(key, data, recipe, self.plan, found)
+        self._commit(recipe, comparison=run.comparison)
+        return run.comparison
 
+    @verb
     def save(self, folder: Path | str) -> Path:
         """Write the frozen model with its tokenizer, recipe and plan."""
         recipe, model, loaded = self._recipe, self.freeze(), self.load()
         assert self.plan is not None
-        return save(
+        written = save(
             model,
             folder,
             tokenizer=loaded.tokenizer,
@@ -180,7 +177,10 @@ class Session:
             plan=self.plan.to_json(),
             note=loaded.note,
         )
+        self.saved = recipe
+        return written
 
+    @verb
     def sweep(self, alphas: Iterable[float | None]) -> list[SweepPoint]:
         """Compare on held-out data at each alpha (None: not smoothed); the working model stays."""
         recipe, statistics = self._recipe, self.observe()
@@ -188,65 +188,49 @@ class Session:
         tried = list(alphas)
         recipes = [recipe.with_alpha(alpha) for alpha in tried]
         batches = loaded.batches("evaluation", samples=SWEEP_SAMPLES, seed=recipe.seed)
-        data = data_digest(batches)
         points = []
         for alpha, variant in zip(tried, track(recipes, "measuring alphas"), strict=True):
-            key = result_key(variant.digest(), self._model_digest, data)
-            comparison = self.results.get(key)
-            if comparison is None:
-                model = self._build(variant, statistics).model
-                freeze(model, op=recipe.quantization.op)
-                comparison = compare(loaded.model, model, batches)
-                self.results[key] = comparison
-            points.append(SweepPoint(alpha, comparison, key))
+            key, data = self._key(variant, batches)
+            run = self.history.get(key)
+            if run is None:
+                built = self._build(variant, statistics)
+                freeze(built.model, op=recipe.quantization.op)
+                plan = Plan.resolve(variant, built.model, built.smoothing)
+                found = compare(loaded.model, built.model, batches)
+                run = self._keep(key, data, variant, plan, found)
+            points.append(SweepPoint(alpha, run.comparison, key))
             self._keep_point(recipe, points[-1])
         return points
 
-    # The worker
+    @verb
+    def train(self) -> TrainingCurve:
+        """Build the working model with the training that the recipe asks for."""
+        if self._recipe.training is None:
+            raise WorkbenchError("the recipe has no training section: add one first")
+        self.calibrate()
+        assert self.curve is not None
+        return self.curve
 
-    def submit(self, verb: str, *arguments: Any) -> Job:
-        """Queue a verb for the worker thread; return its job at once."""
-        verbs = ("load", "observe", "calibrate", "freeze", "compare", "save", "sweep")
-        if verb not in verbs:
-            raise WorkbenchError(f"verb {verb!r} is unknown; allowed: {', '.join(verbs)}")
-        method = getattr(self, verb)
-        job = Job(verb, lambda: method(*arguments), self._notify)
-        self.jobs.append(job)
+    @verb
+    def time(self) -> Run:
+        """Measure the speed of the frozen model against the float one, in turns; keep it."""
+        recipe = self._recipe
+        self.compare()
+        model, loaded = self.freeze(), self.load()
+        key, _ = self._key(recipe, evaluation_batches(loaded, recipe))
+        run = self.history.get(key)
+        assert run is not None
+        if run.prefill_ms is None:
+            speed = measure_all({"float": loaded.model, "quantized": model}, loaded)
+            run = run.model_copy(
+                update={
+                    "prefill_ms": speed["quantized"].prefill_ms.median,
+                    "float_prefill_ms": speed["float"].prefill_ms.median,
+                }
+            )
+            self.history.add(run)
         self._notify()
-        self._worker.submit(job.run)
-        return job
-
-    def close(self) -> None:
-        """Cancel what runs or waits and end the worker thread."""
-        for job in self.jobs:
-            if not job.ended:
-                job.cancel()
-        self._worker.shutdown(wait=True, cancel_futures=True)
-
-    # Whoever watches
-
-    def subscribe(self, callback: "Callable[[Session], None]") -> Callable[[], None]:
-        """Call `callback(session)` after each change; return the function that ends this."""
-        self._subscribers.append(callback)
-
-        def unsubscribe() -> None:
-            if callback in self._subscribers:
-                self._subscribers.remove(callback)
-
-        return unsubscribe
-
-    def _notify(self) -> None:
-        for callback in tuple(self._subscribers):
-            callback(self)
-
-    def _commit(self, recipe: Recipe, **values: Any) -> None:
-        """Put results in place, unless the recipe they belong to was replaced meanwhile."""
-        with self.lock:
-            if self._recipe is not recipe:
-                raise Cancelled("the recipe changed while this ran; run it again")
-            for name, value in values.items():
-                setattr(self, name, value)
-        self._notify()
+        return run
 
     def _keep_point(self, recipe: Recipe, point: SweepPoint) -> None:
         with self.lock:
@@ -258,10 +242,34 @@ class Session:
     def _build(self, recipe: Recipe, statistics: Statistics) -> Built:
         loaded = self.load()
         batches: list[dict[str, Tensor]] = calibration_batches(loaded, recipe)
-        return build(loaded, statistics, recipe, batches)
+        return build(loaded, statistics, recipe, batches, self._watch)
+
+    def _watch(self, losses: Sequence[float], held_out: Mapping[int, float]) -> None:
+        self.losses = Losses(tuple(losses), dict(held_out))
+
+    def _key(self, recipe: Recipe, batches: list[dict[str, Tensor]]) -> tuple[str, str]:
+        """The key of a measurement, and the digest of its data."""
+        data = data_digest(batches)
+        return result_key(recipe.digest(), self._model_digest, data), data
+
+    def _keep(self, key: str, data: str, recipe: Recipe, plan: Plan, comparison: Comparison) -> Run:
+        """Put a measurement into the history."""
+        whole = self.load().bytes
+        run = Run(
+            key=key,
+            content=self._model_digest,
+            data=data,
+            setting=setting(),
+            recipe=recipe,
+            comparison=comparison,
+            bytes=whole - sum(layer.float_bytes - layer.bytes for layer in plan.layers),
+            float_bytes=whole,
+        )
+        self.history.add(run)
+        return run
 
 
-def _points_family(recipe: Recipe) -> tuple[Recipe, dict[str, float | None]]:
-    """What the points of a sweep have in common: the recipe without its one alpha."""
+def _points_family(recipe: Recipe) -> object:
+    """The recipe without its one alpha."""
     overrides = recipe.smoothing.overrides if recipe.smoothing else {}
     return recipe.with_alpha(None), overrides

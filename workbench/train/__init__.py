@@ -1,5 +1,5 @@
 """Training that ends in a quantized model."""
 
-from workbench.train.qat import TrainingCurve, finetune, learn_scales
+from workbench.train.qat import TrainingCurve, Watch, finetune, learn_scales
 
-__all__ = ["TrainingCurve", "finetune", "learn_scales"]
+__all__ = ["TrainingCurve", "Watch", "finetune", "learn_scales"]

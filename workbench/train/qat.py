@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,16 +17,25 @@ from workbench.quant.observers import Observer
 from workbench.quant.quantize import quantized_modules
 
 Batch = Mapping[str, Tensor]
+Watch = Callable[[Sequence[float], Mapping[int, float]], None]
+
+JUDGEMENTS = 10  # of held-out batches during a run: a better step is hardly missed, and time is
 
 
 class TrainingCurve(BaseModel):
-    """The loss of every step, and what it measures: "cross entropy" or "divergence"."""
+    """The loss of every step, and what it measures: "cross entropy" or "divergence".
+
+    `held_out` has the loss on batches kept from training after so many steps; the parameters are
+    those after `kept` steps, or where nothing was held out (None) the last.
+    """
 
     model_config = ConfigDict(frozen=True)
     quantity: str
     losses: tuple[float, ...]
     learning_rate: float
     seed: int
+    held_out: dict[int, float] = {}
+    kept: int | None = None
 
 
 def learn_scales(model: nn.Module) -> list[nn.Parameter]:
@@ -52,6 +61,8 @@ def finetune(
     learning_rate: float = 1e-4,
     teacher: nn.Module | None = None,
     seed: int = 0,
+    held_out: int = 0,
+    watch: Watch | None = None,
 ) -> TrainingCurve:
     """Train the weights and scales of an unfrozen quantized `model` for `steps` batches.
 
@@ -59,8 +70,11 @@ def finetune(
     logits in nats per token, else 1 - cosine of hidden states); without, the model's own loss with
     the inputs as labels. AdamW, one cycle of the learning rate, gradients clipped to norm 1. The
     parameters are replaced by copies first, so that models that share them are unharmed. A cancel
-    is obeyed between steps and leaves the model as far as it came. Raises WorkbenchError, before
-    any training, on arguments that make no sense and on a loss that is not finite.
+    is obeyed between steps and leaves the model as far as it came. The last `held_out` batches are
+    not trained on: they judge the model before, during and after, and its best parameters are kept.
+    `watch` is called after each step with the losses so far and those on held-out batches. Raises
+    WorkbenchError, before any training, on arguments that make no sense and on a loss that is not
+    finite.
     """
     if steps < 1:
         raise WorkbenchError(f"steps is {steps}; train for at least 1")
@@ -68,6 +82,12 @@ def finetune(
         raise WorkbenchError(f"learning_rate is {learning_rate}; it must be above 0")
     if not batches:
         raise WorkbenchError("there are no batches to train on; give at least one")
+    if not 0 <= held_out < len(batches):
+        raise WorkbenchError(
+            f"held_out is {held_out} of {len(batches)} batches; allowed: 0 to {len(batches) - 1}, "
+            "so that one is left to train on"
+        )
+    seen, unseen = batches[: len(batches) - held_out], batches[len(batches) - held_out :]
     _trainable(model)
     own_parameters(model)
     with torch.no_grad(), _Reading(model):
@@ -79,9 +99,11 @@ def finetune(
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps + 2)
     losses: list[float] = []
     was_training = model.training
+    best = _Best(model, parameters, unseen, teacher)
+    best.judge(0)
     model.train()
     try:
-        for batch in track(_shuffled(batches, steps, seed), "training"):
+        for batch in track(_shuffled(seen, steps, seed), "training"):
             loss = _loss(model, batch, teacher)
             if not torch.isfinite(loss):
                 raise WorkbenchError(
@@ -94,14 +116,59 @@ def finetune(
             optimizer.step()
             cycle.step()
             losses.append(loss.item())
+            if len(losses) in (steps, *range(0, steps, max(1, steps // JUDGEMENTS))):
+                best.judge(len(losses))
+            if watch is not None:
+                watch(losses, best.losses)
+        best.restore()
     finally:
         model.train(was_training)
         for parameter in parameters:
             parameter.grad = None
     quantity = "cross entropy" if teacher is None else "divergence"
     return TrainingCurve(
-        quantity=quantity, losses=tuple(losses), learning_rate=learning_rate, seed=seed
+        quantity=quantity,
+        losses=tuple(losses),
+        learning_rate=learning_rate,
+        seed=seed,
+        held_out=best.losses,
+        kept=best.step if unseen else None,
     )
+
+
+class _Best:
+    """The parameters of the step that does best on batches it was not trained on."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Sequence[nn.Parameter],
+        unseen: Sequence[Batch],
+        teacher: nn.Module | None,
+    ) -> None:
+        self.model, self.parameters, self.unseen, self.teacher = model, parameters, unseen, teacher
+        self.losses: dict[int, float] = {}
+        self.step = 0
+        self._kept: list[Tensor] = []
+
+    @torch.no_grad()
+    def judge(self, step: int) -> None:
+        """Measure the loss after `step` steps; keep the parameters if none was less."""
+        if not self.unseen:
+            return
+        was_training = self.model.training
+        self.model.eval()
+        found = [_loss(self.model, batch, self.teacher).item() for batch in self.unseen]
+        self.model.train(was_training)
+        self.losses[step] = sum(found) / len(found)
+        if self.losses[step] == min(self.losses.values()):
+            self.step, self._kept = step, [p.detach().clone() for p in self.parameters]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the best parameters back."""
+        for parameter, kept in zip(self.parameters, self._kept, strict=False):  # none: no judges
+            parameter.copy_(kept)
 
 
 def own_parameters(model: nn.Module) -> None:

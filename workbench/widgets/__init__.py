@@ -11,21 +11,27 @@ except ModuleNotFoundError as problem:
 from workbench.widgets._host import served
 from workbench.widgets.alpha_explorer import AlphaExplorer
 from workbench.widgets.bench import Workbench
+from workbench.widgets.bits_editor import BitsEditor
 from workbench.widgets.calibration_panel import CalibrationPanel
 from workbench.widgets.code_view import CodeView
 from workbench.widgets.comparison_view import ComparisonView
 from workbench.widgets.layer_table import LayerTable
 from workbench.widgets.model_card import ModelCard
 from workbench.widgets.outlier_view import OutlierView
+from workbench.widgets.stepper import Stepper
+from workbench.widgets.training_panel import TrainingPanel
 
 __all__ = [
     "AlphaExplorer",
+    "BitsEditor",
     "CalibrationPanel",
     "CodeView",
     "ComparisonView",
     "LayerTable",
     "ModelCard",
     "OutlierView",
+    "Stepper",
+    "TrainingPanel",
     "Workbench",
     "served",
 ]

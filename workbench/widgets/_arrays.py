@@ -42,3 +42,14 @@ def group_of(session: "Session", linear: str) -> str:
             if linear in entry.linears:
                 return name
     return ""
+
+
+def readers(session: "Session") -> dict[str, tuple[str, ...]]:
+    """The layers that read each observed input; empty before observation."""
+    entries = session.statistics.entries if session.statistics else {}
+    return {name: entry.group.readers for name, entry in entries.items()}
+
+
+def same(before: tuple[object, ...] | None, now: tuple[object, ...]) -> bool:
+    """Whether both hold the very same objects, so that a view need not show them again."""
+    return before is not None and all(a is b for a, b in zip(before, now, strict=True))

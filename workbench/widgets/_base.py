@@ -48,7 +48,7 @@ class View(anywidget.AnyWidget):
     """
     job = t.Dict().tag(sync=True)
     """Newest job of this view: `verb`, `state`, `what`, `done`, `total`, `remaining`
-    (seconds), and the `reason` why it failed or was cancelled.
+    (seconds), the `reason` why it failed or was cancelled, and whether it is `paused`.
     - Type: `dict`, default: `{}` (none yet)
     """
     note = t.Unicode("").tag(sync=True)
@@ -184,6 +184,7 @@ class View(anywidget.AnyWidget):
                 "total": job.total,
                 "remaining": job.remaining_s,
                 "reason": job.error or "",
+                "paused": job.paused,
             }
         self.error = self._problem or failure
         self.note = self.session.loaded.note if self.session.loaded else ""

@@ -3,15 +3,12 @@
 import os
 from pathlib import Path
 
-SERVED = "WORKBENCH_SERVED"
+from workbench.session.host import served
+
 MODELS = "WORKBENCH_MODELS"
 SAVES = "WORKBENCH_SAVES"
 
-
-def served() -> bool:
-    """Tell whether this kernel belongs to a visitor of an app, not to the notebook's owner."""
-    software = os.environ.get("SERVER_SOFTWARE", "")  # what a Voila that we did not start sets
-    return os.environ.get(SERVED) == "1" or software.startswith("voila")
+__all__ = ["allowed_models", "save_root", "served"]
 
 
 def allowed_models(bundled: list[str]) -> list[str]:

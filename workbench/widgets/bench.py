@@ -1,86 +1,105 @@
-"""All views of one session on one page."""
+"""All views of one session on one page, which leads from a model to a checkpoint."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 import traitlets as t
 
 from workbench.errors import WorkbenchError
+from workbench.widgets._base import View
 from workbench.widgets.alpha_explorer import AlphaExplorer
+from workbench.widgets.bits_editor import BitsEditor
 from workbench.widgets.calibration_panel import CalibrationPanel
 from workbench.widgets.code_view import CodeView
 from workbench.widgets.comparison_view import ComparisonView
 from workbench.widgets.layer_table import LayerTable
 from workbench.widgets.model_card import ModelCard
 from workbench.widgets.outlier_view import OutlierView
+from workbench.widgets.stepper import Stepper
+from workbench.widgets.training_panel import TrainingPanel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from workbench.session import Job, Session
 
+STEPS = {
+    "load": "Load",
+    "observe": "Observe",
+    "smooth": "Smooth",
+    "quantize": "Quantize",
+    "calibrate": "Calibrate",
+    "compare": "Compare",
+    "save": "Save",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a view stands: under which step, and by which name the page has it."""
+
+    step: str
+    name: str
+    view: type[View]
+
+
+PLACES = [
+    Place("load", "model", ModelCard),
+    Place("load", "layers", LayerTable),
+    Place("observe", "outliers", OutlierView),
+    Place("smooth", "alpha", AlphaExplorer),
+    Place("quantize", "bits", BitsEditor),
+    Place("calibrate", "calibration", CalibrationPanel),
+    Place("calibrate", "training", TrainingPanel),
+    Place("compare", "comparison", ComparisonView),
+    Place("save", "script", CodeView),
+]
+
 
 class Workbench(ipywidgets.VBox):
     """The whole workbench over one session, from the choice of a model to code.
 
-    Every button on the page has a method of the same name here: `load`, `gather`, `measure`,
-    `calibrate`, `freeze`, `compare`, `save`, `cancel`.
+    Every view is an attribute by its name in `PLACES`, and every button on the page has a method of
+    the same name here. `step` is the step shown.
     """
 
-    def __init__(self, session: "Session", **keywords: Any) -> None:
+    model: ModelCard
+    layers: LayerTable
+    comparison: ComparisonView
+
+    def __init__(self, session: "Session", *, step: str = "load", **keywords: Any) -> None:
         unknown = [name for name in keywords if name != "layout"]
         if unknown:
             raise WorkbenchError(
-                f"Workbench has no option {unknown[0]!r}; it takes a session and `layout`. "
+                f"Workbench has no option {unknown[0]!r}; it takes a session, `step` and `layout`. "
                 "Give other options to the single views."
             )
         self.session = session
-        self.model = ModelCard(session)
-        self.layers = LayerTable(session)
-        self.outliers = OutlierView(session)
-        self.alpha = AlphaExplorer(session)
-        self.calibration = CalibrationPanel(session)
-        self.comparison = ComparisonView(session)
-        self.script = CodeView(session)
+        self.views = {place.name: place.view(session) for place in PLACES}
+        for name, view in self.views.items():
+            setattr(self, name, view)
+        steps = [list(pair) for pair in STEPS.items()]
+        self.stepper = Stepper(session, steps=steps)
+        self.step = step
+        selecting = [view for view in self.views.values() if view.has_trait("group")]
         self._links = [
-            t.link((self.layers, "group"), (view, "group")) for view in (self.outliers, self.alpha)
+            t.link((self.layers, "group"), (view, "group"))
+            for view in selecting
+            if view is not self.layers
         ]
-        super().__init__(
-            [
-                self.model,
-                _side_by_side(self.layers, self.outliers),
-                self.alpha,
-                _side_by_side(
-                    ipywidgets.VBox([self.calibration, self.script]),
-                    self.comparison,
-                ),
-            ],
-            **keywords,
-        )
+        super().__init__([self.stepper, *(self._panel(name) for name in STEPS)], **keywords)
+        self.add_class("qw-bench")
 
-    def load(self) -> "Job":
-        """Queue loading and observation of the chosen model."""
-        return self.model.load()
+    @property
+    def step(self) -> str:
+        """The step shown: one of `STEPS`, or `"all"` for every one on one page."""
+        return str(self.stepper.step)
 
-    def gather(self) -> "Job":
-        """Queue one pass of observation."""
-        return self.outliers.gather()
-
-    def calibrate(self) -> "Job":
-        """Queue calibration."""
-        return self.calibration.calibrate()
-
-    def freeze(self) -> "Job":
-        """Queue freezing."""
-        return self.calibration.freeze()
-
-    def measure(self) -> "Job":
-        """Queue a sweep over alpha."""
-        return self.alpha.measure()
-
-    def compare(self) -> "Job":
-        """Queue a comparison with the float model."""
-        return self.comparison.compare()
+    @step.setter
+    def step(self, value: str) -> None:
+        self.stepper.step = value
 
     def save(self, folder: "str | Path | None" = None) -> "Job":
         """Queue saving to `folder`, or to the one in the field."""
@@ -90,24 +109,44 @@ class Workbench(ipywidgets.VBox):
 
     def cancel(self) -> None:
         """Cancel every job that is queued or running."""
-        self.model.cancel()
+        self.stepper.cancel()
 
     def close(self) -> None:
         """Stop following the session and remove all views."""
         links, self._links = getattr(self, "_links", []), []
         for link in links:
             link.unlink()
-        for name in ("model", "layers", "outliers", "alpha", "calibration", "comparison", "script"):
-            if hasattr(self, name):
-                getattr(self, name).close()
+        for view in getattr(self, "views", {}).values():
+            view.close()
+        if hasattr(self, "stepper"):
+            self.stepper.close()
         super().close()
 
+    def _panel(self, step: str) -> ipywidgets.Box:
+        """The views of one step in rows that break into a column on a narrow page."""
+        views = [self.views[place.name] for place in PLACES if place.step == step]
+        for view in views:
+            view.layout = ipywidgets.Layout(flex="1 1 520px", min_width="0", margin="0")
+        panel = ipywidgets.Box(
+            views,
+            layout=ipywidgets.Layout(display="flex", flex_flow="row wrap", overflow="visible"),
+        )
+        panel.add_class("qw-panel")
+        panel.add_class(f"qw-panel-{step}")
+        return panel
 
-def _side_by_side(*views: ipywidgets.DOMWidget) -> ipywidgets.Box:
-    """Put views in one row that breaks into a column on a narrow page."""
-    for view in views:
-        view.layout = ipywidgets.Layout(flex="1 1 520px", min_width="0", margin="0")
-    return ipywidgets.Box(
-        list(views),
-        layout=ipywidgets.Layout(display="flex", flex_flow="row wrap", overflow="visible"),
-    )
+
+def _passing_on(name: str, call: str, view: type[View]) -> Callable[..., Any]:
+    """A method that calls the one of the same name of the view `name`."""
+
+    def method(self: Workbench, *arguments: Any) -> Any:
+        return getattr(self.views[name], call)(*arguments)
+
+    method.__name__, method.__doc__ = call, getattr(view, call).__doc__
+    return method
+
+
+for _place in PLACES:
+    for _call in _place.view.calls:
+        if _call not in vars(Workbench):
+            setattr(Workbench, _call, _passing_on(_place.name, _call, _place.view))

@@ -72,9 +72,18 @@ function follow(model, names, draw) {
 const isActive = (job) => job.state === "queued" || job.state === "running";
 
 function button(model, name, label, title) {
-  const node = h("button", { type: "button", "data-call": name, title, onclick: () => call(model, name) }, label);
+  const node = h("button", { type: "button", class: "qw-primary", "data-call": name, title, onclick: () => call(model, name) }, label);
   follow(model, ["job"], () => { node.disabled = isActive(model.get("job")); });
   return node;
+}
+
+/** The two buttons that go back and forth among the recipes so far. */
+function undoButtons(model) {
+  const undo = h("button", { type: "button", "data-call": "undo", title: "Undo the last change of the recipe", onclick: () => call(model, "undo") }, "↶ Undo");
+  const redo = h("button", { type: "button", "data-call": "redo", title: "Make the change again that was undone last", onclick: () => call(model, "redo") }, "↷ Redo");
+  follow(model, ["can_undo"], () => { undo.disabled = !model.get("can_undo"); });
+  follow(model, ["can_redo"], () => { redo.disabled = !model.get("can_redo"); });
+  return [undo, redo];
 }
 
 /** A labelled field; `control` gets an id so that the label names it. */
@@ -111,7 +120,8 @@ function jobBar(model) {
     else bar.removeAttribute("value");
     const parts = active ? [job.what || `${job.verb}: ${job.state}`] : [`${job.verb}: ${job.state}`];
     if (active && job.total) parts.push(`${job.done} of ${job.total}`);
-    if (active && job.remaining !== null) parts.push(`about ${Math.ceil(job.remaining)} s left`);
+    if (active && job.paused) parts.push("paused");
+    else if (active && job.remaining !== null) parts.push(`about ${Math.ceil(job.remaining)} s left`);
     if (job.reason) parts.push(job.reason);
     text.textContent = parts.join(" · ");
   });
