@@ -20,6 +20,7 @@ from workbench.recipe import Plan, Recipe
 from workbench.session.build import Built, build, calibration_batches, evaluation_batches
 from workbench.session.job import Job
 from workbench.session.keys import content_digest, data_digest, result_key
+from workbench.session.shelf import Ready, shelf
 from workbench.smooth import Smoothing
 from workbench.train import TrainingCurve
 
@@ -122,8 +123,9 @@ class Session:
         recipe = self._recipe
         if self.loaded is not None:
             return self.loaded
-        loaded = load(recipe.model)
-        digest = content_digest(loaded.model)
+        ready = shelf.get(recipe.model)
+        loaded = ready.loaded if ready else load(recipe.model)
+        digest = ready.digest if ready else content_digest(loaded.model)
         self._commit(recipe, loaded=loaded, _model_digest=digest)
         return loaded
 
@@ -132,9 +134,18 @@ class Session:
         recipe, loaded = self._recipe, self.load()
         if self.statistics is not None:
             return self.statistics
-        statistics = observe(loaded.model, calibration_batches(loaded, recipe))
+        ready = shelf.get(recipe.model)
+        if ready and ready.observed_as(recipe):
+            statistics = ready.statistics
+        else:
+            statistics = observe(loaded.model, calibration_batches(loaded, recipe))
         self._commit(recipe, statistics=statistics)
         return statistics
+
+    def shelve(self) -> None:
+        """Load and observe, and let every later session of this process start from it."""
+        loaded, statistics = self.load(), self.observe()
+        shelf[self._recipe.model] = Ready(self._recipe, loaded, self._model_digest, statistics)
 
     def calibrate(self) -> nn.Module:
         """Build the working model: smoothed, quantized, calibrated, trained, not frozen yet."""
