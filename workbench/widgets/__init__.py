@@ -17,6 +17,7 @@ from workbench.widgets.comparison_view import ComparisonView
 from workbench.widgets.layer_table import LayerTable
 from workbench.widgets.model_card import ModelCard
 from workbench.widgets.outlier_view import OutlierView
+from workbench.widgets.report_card import ReportCard
 
 __all__ = [
     "AlphaExplorer",
@@ -26,6 +27,7 @@ __all__ = [
     "LayerTable",
     "ModelCard",
     "OutlierView",
+    "ReportCard",
     "Workbench",
     "served",
 ]
