@@ -80,7 +80,7 @@ def test_a_file_that_is_no_scoreboard_is_left_alone(tmp_path) -> None:
         judge({"a": wb.Recipe(model="pylm")}, report=file)
     assert file.read_text() == '{"mine": 1}'
     with pytest.raises(wb.WorkbenchError, match="cannot be written"):
-        judge({"a": wb.Recipe(model="pylm")}, report=tmp_path / "missing" / "scores.json")
+        judge({"a": wb.Recipe(model="pylm")}, report=file / "scores.json")
 
 
 def test_recipes_by_file_and_by_model(tmp_path) -> None:

@@ -91,5 +91,4 @@ class Report(BaseModel, Generic[R]):
 
     def save(self, path: Path) -> None:
         """Write everything to `path` as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, self.model_dump_json(indent=1) + "\n")

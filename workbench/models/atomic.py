@@ -108,10 +108,12 @@ def _aside(folder: Path) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Write `text` beside `path` first, so that a reader never sees half of it.
 
-    Raises WorkbenchError where it cannot be written; what was there before stays.
+    Folders that are missing are made. Raises WorkbenchError where it cannot be written; what was
+    there before stays.
     """
     half = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         half.write_text(text, encoding="utf-8")
         half.replace(path)
     except OSError as error:

@@ -56,7 +56,9 @@ def attention_native(
     )  # fmt: skip
     by = depth**-0.5 if scale is None else scale
     if native.function("wb_attention")(described, by, torch.get_num_threads()):
-        raise RuntimeError(f"the kernels refuse {heads} heads over {kv_heads}, or are out of memory")
+        raise RuntimeError(
+            f"the kernels refuse {heads} heads over {kv_heads}, or are out of memory"
+        )
     return made.transpose(1, 2)
 
 

@@ -28,8 +28,16 @@ def rotary_native(heads: list[Tensor], cos: Tensor, sin: Tensor) -> list[Tensor]
         y = x.new_empty((batch, tokens, x.shape[1], depth))
         described.append(
             _ROTATION.pack(
-                native.DTYPES[x.dtype], batch, x.shape[1], tokens, depth,
-                x.data_ptr(), *x.stride()[:3], cos.data_ptr(), sin.data_ptr(), *cos.stride()[:2],
+                native.DTYPES[x.dtype],
+                batch,
+                x.shape[1],
+                tokens,
+                depth,
+                x.data_ptr(),
+                *x.stride()[:3],
+                cos.data_ptr(),
+                sin.data_ptr(),
+                *cos.stride()[:2],
                 y.data_ptr(),
             )  # fmt: skip
         )

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal, Self
 
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, in_words
 from workbench.progress import Cancelled, reporting
 
 State = Literal["queued", "running", "cancelled", "failed", "done"]
@@ -109,7 +109,7 @@ class Job:
         except WorkbenchError as error:
             self.state, self.error = "failed", str(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must live and a person see it
-            self.state, self.error = "failed", f"{type(error).__name__}: {error}"
+            self.state, self.error = "failed", in_words(error)
         finally:
             self.remaining_s = None
             self._end()

@@ -21,6 +21,7 @@ from workbench.session.choosing import Choosing
 from workbench.session.core import verb
 from workbench.session.history import History, Run
 from workbench.session.keys import content_digest, data_digest, result_key, setting
+from workbench.session.shelf import Ready, shelf
 from workbench.smooth import Smoothing
 from workbench.train import TrainingCurve
 
@@ -111,8 +112,9 @@ class Session(Choosing):
         recipe = self._recipe
         if self.loaded is not None:
             return self.loaded
-        loaded = load(recipe.model)
-        digest = content_digest(loaded.model)
+        ready = shelf.get(recipe.model)
+        loaded = ready.loaded if ready else load(recipe.model)
+        digest = ready.digest if ready else content_digest(loaded.model)
         self._commit(recipe, loaded=loaded, _model_digest=digest)
         return loaded
 
@@ -122,9 +124,18 @@ class Session(Choosing):
         recipe, loaded = self._recipe, self.load()
         if self.statistics is not None:
             return self.statistics
-        statistics = observe(loaded.model, calibration_batches(loaded, recipe))
+        ready = shelf.get(recipe.model)
+        if ready and ready.observed_as(recipe):
+            statistics = ready.statistics
+        else:
+            statistics = observe(loaded.model, calibration_batches(loaded, recipe))
         self._commit(recipe, statistics=statistics)
         return statistics
+
+    def shelve(self) -> None:
+        """Load and observe, and let every later session of this process start from it."""
+        loaded, statistics = self.load(), self.observe()
+        shelf[self._recipe.model] = Ready(self._recipe, loaded, self._model_digest, statistics)
 
     @verb
     def calibrate(self) -> nn.Module:

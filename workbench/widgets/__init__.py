@@ -18,6 +18,7 @@ from workbench.widgets.comparison_view import ComparisonView
 from workbench.widgets.layer_table import LayerTable
 from workbench.widgets.model_card import ModelCard
 from workbench.widgets.outlier_view import OutlierView
+from workbench.widgets.report_card import ReportCard
 from workbench.widgets.stepper import Stepper
 from workbench.widgets.training_panel import TrainingPanel
 
@@ -30,6 +31,7 @@ __all__ = [
     "LayerTable",
     "ModelCard",
     "OutlierView",
+    "ReportCard",
     "Stepper",
     "TrainingPanel",
     "Workbench",

@@ -98,9 +98,7 @@ def _spelled_out(node: fx.Node) -> Rows | None:
                 and value(gain).dim() == 1  # type: ignore[union-attr]
             ):
                 epsilon = sum_of[1]  # type: ignore[index]
-                return Rows.of(
-                    node, x, "rms_norm", gain=gain, epsilon=epsilon, round_early=rounded
-                )
+                return Rows.of(node, x, "rms_norm", gain=gain, epsilon=epsilon, round_early=rounded)
     return None
 
 

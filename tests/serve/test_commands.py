@@ -1,19 +1,17 @@
 """Finding, copying and serving the notebooks, without a browser."""
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
+from servers import eventually, free_port, listens
 
 from workbench import serve
 from workbench.errors import WorkbenchError
+from workbench.serve import commands, shipped
 
 
 def test_notebooks_are_found_and_copied_without_overwriting(tmp_path) -> None:
@@ -27,7 +25,7 @@ def test_notebooks_are_found_and_copied_without_overwriting(tmp_path) -> None:
 
 def test_installed_notebooks_come_before_a_checkout(tmp_path, monkeypatch) -> None:
     package = tmp_path / "workbench"
-    monkeypatch.setattr(serve, "PACKAGE", package)
+    monkeypatch.setattr(shipped, "PACKAGE", package)
     with pytest.raises(WorkbenchError, match="no notebooks beside"):
         serve.notebooks()
     for folder in (tmp_path / "notebooks", package / "notebooks"):
@@ -41,6 +39,12 @@ def test_refusals_name_what_was_found(tmp_path) -> None:
         serve.serve(idle=0)
     with pytest.raises(WorkbenchError, match="threads is 0"):
         serve.serve(threads=0)
+    with pytest.raises(WorkbenchError, match="visitors is 0"):
+        serve.serve(visitors=0)
+    with pytest.raises(WorkbenchError, match="memory is 499; give at least 500"):
+        serve.serve(memory=499)
+    with pytest.raises(WorkbenchError, match=r"no folder .*missing; name one that holds recipes"):
+        serve.serve(recipes=tmp_path / "missing")
     with pytest.raises(WorkbenchError, match="no folder"):
         serve.serve(tmp_path / "missing")
     with pytest.raises(WorkbenchError, match=r"no notebook 'x\.ipynb'.*workbench\.ipynb"):
@@ -54,9 +58,14 @@ def test_serving_asks_for_culling_and_limits_visitors(monkeypatch, tmp_path) -> 
         asked.update(module=module, arguments=arguments, environment=environment)
         return 0
 
-    monkeypatch.setattr(serve, "_run", run)
-    assert serve.serve(idle=30, threads=3, models=["pylm", "minilm"], saves=tmp_path) == 0
-    assert asked["module"] == "voila"
+    monkeypatch.setattr(commands, "_run", run)
+    given = {"models": ["pylm", "minilm"], "saves": tmp_path, "recipes": tmp_path}
+    assert serve.serve(idle=30, threads=3, memory=900, visitors=8, **given) == 0
+    assert asked["module"] == "workbench.serve.app"
+    assert "--AppServer.memory=900" in asked["arguments"]
+    assert "--AppServer.visitors=8" in asked["arguments"]
+    assert "--AppServer.preheat=True" in asked["arguments"]
+    assert "--MappingKernelManager.cull_connected=True" in asked["arguments"]
     assert "--MappingKernelManager.cull_idle_timeout=30" in asked["arguments"]
     assert "--MappingKernelManager.cull_interval=30" in asked["arguments"]
     assert "--VoilaConfiguration.strip_sources=True" in asked["arguments"]
@@ -64,79 +73,29 @@ def test_serving_asks_for_culling_and_limits_visitors(monkeypatch, tmp_path) -> 
         "WORKBENCH_SERVED": "1",
         "WORKBENCH_MODELS": "pylm,minilm",
         "OMP_NUM_THREADS": "3",
+        "WORKBENCH_RECIPES": str(tmp_path.resolve()),
         "WORKBENCH_SAVES": str(tmp_path.resolve()),
     }
 
 
-def test_kernels_of_visitors_compute_on_as_many_threads_as_asked(tmp_path) -> None:
-    pytest.importorskip("voila", reason="needs the extra [lab]")
-    asked = min(2, os.cpu_count() or 1)  # torch takes no more threads than there are cores
-    notebook = {
-        "cells": [
-            {
-                "cell_type": "code",
-                "execution_count": None,
-                "id": "only",
-                "metadata": {},
-                "outputs": [],
-                "source": "import torch\nprint('threads:', torch.get_num_threads())",
-            }
-        ],
-        "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
-    (tmp_path / "count.ipynb").write_text(json.dumps(notebook))
-    port = _free_port()
-    command = [sys.executable, "-m", "workbench.cli", "serve", str(tmp_path), "--port", str(port)]
-    command += ["--threads", str(asked)]
-    server = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    try:
-        assert _eventually(lambda: _listens(port))
-        page = f"http://127.0.0.1:{port}/voila/render/count.ipynb"
-        with urllib.request.urlopen(page, timeout=60) as answer:
-            assert f"threads: {asked}\n" in answer.read().decode()
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 def test_terminating_the_command_ends_the_server(tmp_path) -> None:
-    port = _free_port()
+    port = free_port()
     (tmp_path / "fakeserver.py").write_text(
         "import socket, time\n"
         f"server = socket.create_server(('127.0.0.1', {port}))\n"
         "time.sleep(120)\n"
     )
-    script = "from workbench.serve import _run; raise SystemExit(_run('fakeserver'))"
-    root = Path(serve.__file__).parents[1]
+    script = "from workbench.serve.commands import _run; raise SystemExit(_run('fakeserver'))"
+    root = Path(serve.__file__).parents[2]
     path = os.pathsep.join([str(tmp_path), str(root)])
     command = subprocess.Popen(
         [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}
     )
     try:
-        assert _eventually(lambda: _listens(port))
+        assert eventually(lambda: listens(port))
         command.send_signal(signal.SIGTERM)
         command.wait(30)
-        assert _eventually(lambda: not _listens(port))
+        assert eventually(lambda: not listens(port))
     finally:
         command.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _eventually(condition) -> bool:
-    end = time.monotonic() + 60
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.1)
-    return condition()

@@ -1,7 +1,6 @@
-"""Open the notebooks: JupyterLab for their owner, Voila for visitors."""
+"""The commands: start a server with the options that are safe, and stay until it ends."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,34 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
+from workbench.serve.shipped import notebooks, working_copy
 
-PACKAGE = Path(__file__).parent
 CULL_EVERY = 60  # seconds between two looks for idle kernels
-
-
-def notebooks() -> Path:
-    """Find the shipped notebooks: inside an installed package, or beside it in a checkout."""
-    for folder in (PACKAGE / "notebooks", PACKAGE.parent / "notebooks"):
-        if (folder / "workbench.ipynb").is_file():
-            return folder
-    raise WorkbenchError(
-        f"no notebooks beside {PACKAGE}; reinstall quantization-workbench, or name a folder."
-    )
-
-
-def working_copy(folder: Path | None = None) -> Path:
-    """Give a folder whose notebooks may be edited: `folder`, or `notebooks` in the current one.
-
-    Notebooks that are missing there are copied from the installation; those present are left alone.
-    """
-    source = notebooks()
-    target = Path("notebooks") if folder is None else Path(folder)
-    if target.resolve() != source.resolve():
-        target.mkdir(parents=True, exist_ok=True)
-        for notebook in source.glob("*.ipynb"):
-            if not (target / notebook.name).exists():
-                shutil.copyfile(notebook, target / notebook.name)
-    return target.resolve()
 
 
 def lab(
@@ -74,42 +48,50 @@ def serve(
     port: int = 8866,
     idle: int = 600,
     threads: int = 1,
+    memory: int = 2000,
+    visitors: int = 20,
+    preheat: bool = True,
     models: Sequence[str] = (),
+    recipes: Path | None = None,
     saves: Path | None = None,
     browser: bool = False,
     options: Sequence[str] = (),
 ) -> int:
     """Serve every notebook of `folder` as an app and stay until it ends; returns the exit status.
 
-    One kernel, so one model, for each visitor; one idle for `idle` seconds ends. It computes on
-    `threads` cores: visitors who compete for cores slow each other down many times. A visitor may
-    load the `models` named here (default: the bundled ones) and never supplies a path; saving is
-    offered only into `saves`. `options` are handed to Voila as they are.
+    One kernel, so one model, for each of at most `visitors`; one idle for `idle` seconds ends. It
+    computes on `threads` cores (visitors who compete for cores slow each other down many times) and
+    may allocate `memory` MB (on Linux). With `preheat` (on Linux) it is forked from a process that
+    has imported everything and loaded the models already. A visitor may load the `models` named
+    here (default: the bundled ones) and the recipes in the folder `recipes`, by name, and never
+    supplies a path; saving is offered only into `saves`. `options` are handed to Voila as they are.
     """
     _require("voila")
-    if idle < 1:
-        raise WorkbenchError(f"idle is {idle}; give at least 1 second, after which a kernel ends.")
-    if threads < 1:
-        raise WorkbenchError(f"threads is {threads}; give each kernel at least 1.")
-    root = notebooks() if folder is None else Path(folder).resolve()
-    if not root.is_dir():
-        raise WorkbenchError(f"no folder {root}; name one that holds notebooks.")
+    _at_least(1, idle=idle, threads=threads, visitors=visitors)
+    _at_least(500, memory=memory)  # the imports alone take about 300
+    root = notebooks() if folder is None else _folder(folder, "that holds notebooks")
     environment = {
         "WORKBENCH_SERVED": "1",
         "WORKBENCH_MODELS": ",".join(models),
         "OMP_NUM_THREADS": str(threads),
     }
+    if recipes is not None:
+        environment["WORKBENCH_RECIPES"] = str(_folder(recipes, "that holds recipes"))
     if saves is not None:
         environment["WORKBENCH_SAVES"] = str(Path(saves).resolve())
     return _run(
-        "voila",
+        "workbench.serve.app",
         str(root),
         f"--Voila.ip={host}",
         f"--port={port}",
+        f"--AppServer.memory={memory}",
+        f"--AppServer.visitors={visitors}",
+        f"--AppServer.preheat={preheat}",
         "--VoilaConfiguration.strip_sources=True",
         "--VoilaConfiguration.show_tracebacks=False",
         f"--MappingKernelManager.cull_interval={min(CULL_EVERY, idle)}",
         f"--MappingKernelManager.cull_idle_timeout={idle}",
+        "--MappingKernelManager.cull_connected=True",  # a forgotten tab is idle, too
         *([] if browser else ["--no-browser"]),
         *options,
         environment=environment,
@@ -121,6 +103,19 @@ def _require(module: str) -> None:
         raise WorkbenchError(
             f"{module} is not installed; run `pip install 'quantization-workbench[lab]'`."
         )
+
+
+def _at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise WorkbenchError(f"{name} is {value}; give at least {least}.")
+
+
+def _folder(path: Path, kind: str) -> Path:
+    found = Path(path).resolve()
+    if not found.is_dir():
+        raise WorkbenchError(f"no folder {found}; name one {kind}.")
+    return found
 
 
 def _run(module: str, *arguments: str, environment: dict[str, str] | None = None) -> int:

@@ -1,0 +1,111 @@
+"""Voila with what a public server needs: preheated, capped kernels, limits, headers, health."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from jupyter_server.utils import url_path_join
+from tornado import web
+from traitlets import Bool, Int
+from voila.app import Voila
+from voila.tornado.handler import TornadoVoilaHandler
+
+from workbench.serve.health import Health
+from workbench.serve.kernels import LINUX, Nursery, VisitorKernel, VisitorProvisioner
+
+TEMPLATE = Path(__file__).parent / "template"
+THEMES = ("light", "dark")
+MOST_MESSAGE = 4_000_000  # bytes from a browser at once: an upload and what travels around it
+MOST_BODY = 100_000  # bytes of a request; nothing is posted but "shut my kernel down"
+
+# What draws our widgets; the other extensions of a JupyterLab would only delay the page.
+EXTENSIONS = [
+    "@jupyter-widgets/jupyterlab-manager",
+    "@voila-dashboards/widgets-manager8",
+    "anywidget",
+]
+
+# Widgets come as modules in blobs, and JupyterLab's own code compiles its schemas.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self' ws: wss: data: blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Page(TornadoVoilaHandler):
+    """A page with a kernel of its own, unless there are as many as there may be."""
+
+    @web.authenticated
+    async def get(self, path: str | None = None) -> None:
+        """Refuse in words what cannot be served; else start a kernel and run the notebook."""
+        theme = self.get_argument("theme", None)
+        if theme not in (None, *THEMES):
+            raise web.HTTPError(400, f"There is no theme {theme[:40]!r}; allowed: light, dark.")
+        most = self.settings["visitors"]
+        if len(self.kernel_manager.list_kernel_ids()) >= most:
+            self.set_header("Retry-After", "60")
+            raise web.HTTPError(
+                503,
+                f"{most} visitors are here, as many as this server has room for. Try again in a "
+                "few minutes: whoever is idle makes room.",
+            )
+        await super().get(path)
+
+
+class AppServer(Voila):
+    """Serves a folder of notebooks to visitors."""
+
+    memory = Int(2000, config=True, help="MB that a visitor's kernel may allocate; 0 for any.")
+    visitors = Int(20, config=True, help="Kernels at once; whoever comes then is asked to wait.")
+    preheat = Bool(True, config=True, help="Fork kernels from a process that has loaded all.")
+
+    def initialize(self, argv: list[str] | None = None) -> None:
+        """Read the options; what they leave open is chosen for a page of our widgets."""
+        super().initialize(argv)
+        options = self.voila_configuration
+        options.extension_allowlist = options.extension_allowlist or EXTENSIONS
+        options.extension_denylist = options.extension_denylist or []
+        options.allow_template_override = "NO"
+        self.template_paths.insert(0, str(TEMPLATE))
+        self.config.MappingKernelManager.kernel_manager_class = _name(VisitorKernel)
+        self.tornado_settings = {
+            "headers": HEADERS,
+            "websocket_max_message_size": MOST_MESSAGE,
+            "websocket_ping_interval": 30_000,
+            "visitors": self.visitors,
+            "started": time.monotonic(),
+            **self.tornado_settings,
+        }
+        VisitorProvisioner.memory = self.memory
+        if self.preheat and LINUX:
+            VisitorProvisioner.nursery = Nursery()
+
+    def init_handlers(self) -> list[Any]:
+        """Voila's handlers, the pages with our limits, and the health of the server."""
+        health = (url_path_join(self.server_url, "/healthz"), Health)
+        replaced = [
+            (route, Page if handler is TornadoVoilaHandler else handler, *rest)
+            for route, handler, *rest in super().init_handlers()
+        ]
+        return [health, *replaced]
+
+    def stop(self) -> None:
+        """End the kernels and the nursery."""
+        super().stop()
+        if VisitorProvisioner.nursery is not None:
+            VisitorProvisioner.nursery.close()
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+if __name__ == "__main__":
+    AppServer.launch_instance()
