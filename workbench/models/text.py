@@ -3,7 +3,6 @@
 import ast
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -38,17 +37,6 @@ def sentences(split: Split) -> tuple[str, ...]:
                     if len(sentence.split()) >= SENTENCE_WORDS:
                         found.setdefault(sentence)
     return tuple(found)
-
-
-def read_text(path: Path | str) -> str:
-    """Read a user's UTF-8 text; raises WorkbenchError where it is missing, binary or empty."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WorkbenchError(f"{path} cannot be read as UTF-8 text: {error}") from error
-    if not text.strip():
-        raise WorkbenchError(f"{path} is empty: give text of at least one sequence")
-    return text
 
 
 def token_batches(

@@ -24,7 +24,7 @@ class Workbench(ipywidgets.VBox):
     """The whole workbench over one session, from the choice of a model to code.
 
     Every button on the page has a method of the same name here: `load`, `gather`, `measure`,
-    `calibrate`, `freeze`, `compare`, `save`, `cancel`.
+    `calibrate`, `freeze`, `upload`, `compare`, `save`, `cancel`.
     """
 
     def __init__(self, session: "Session", **keywords: Any) -> None:
@@ -73,6 +73,10 @@ class Workbench(ipywidgets.VBox):
     def freeze(self) -> "Job":
         """Queue freezing."""
         return self.calibration.freeze()
+
+    def upload(self, name: str, content: bytes) -> "Path":
+        """Calibrate on the content of a text file from now on."""
+        return self.calibration.upload(name, content)
 
     def measure(self) -> "Job":
         """Queue a sweep over alpha."""
