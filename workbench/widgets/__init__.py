@@ -14,7 +14,9 @@ from workbench.widgets.bench import Workbench
 from workbench.widgets.calibration_panel import CalibrationPanel
 from workbench.widgets.code_view import CodeView
 from workbench.widgets.comparison_view import ComparisonView
+from workbench.widgets.exercise import Exercise
 from workbench.widgets.layer_table import LayerTable
+from workbench.widgets.line_chart import LineChart
 from workbench.widgets.model_card import ModelCard
 from workbench.widgets.outlier_view import OutlierView
 
@@ -23,7 +25,9 @@ __all__ = [
     "CalibrationPanel",
     "CodeView",
     "ComparisonView",
+    "Exercise",
     "LayerTable",
+    "LineChart",
     "ModelCard",
     "OutlierView",
     "Workbench",
