@@ -37,6 +37,8 @@ def exercise() -> Exercise:
 
 @pytest.mark.parametrize("answer", [12.5, "12.5", "12,5", " 12.6 ", "1.25e1"])
 def test_a_right_number_is_accepted_as_people_write_it(exercise, answer) -> None:
+    assert exercise.accepts(answer)
+    assert exercise.verdict == ""
     assert exercise.check(answer)
     assert exercise.verdict == "✓ Right."
 

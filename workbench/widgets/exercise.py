@@ -56,6 +56,10 @@ class Exercise(ipywidgets.VBox):
         asked = ipywidgets.HTMLMath(f"<b>Exercise.</b> {question}")
         super().__init__([asked, ipywidgets.HBox([self.field, button]), said])
 
+    def accepts(self, answer: Any) -> bool:
+        """Whether `answer` is right; nothing is shown, so a notebook can test itself."""
+        return self._judge(answer)[0]
+
     def check(self, answer: Any) -> bool:
         """Whether `answer` is right; what is to be said of it is in `verdict`."""
         right, problem = self._judge(answer)
