@@ -1,6 +1,7 @@
 """The recipe document: round trips, refusals, digests, code."""
 
 import ast
+import inspect
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from workbench.errors import WorkbenchError
+from workbench.models import LoadedModel
 from workbench.quant import QuantArgs
 from workbench.recipe import CalibrationSpec, QuantizationSpec, Recipe, SmoothingSpec
 
@@ -74,6 +76,10 @@ def test_digests_tell_recipes_apart(one, other):
         ({"smoothing": {"alpha": "much"}}, r"smoothing\.alpha is 'much'"),
         ({"calibration": {"samples": 0}}, r"calibration\.samples is 0"),
         ({"quantization": {"weights": {"dtype": "int9"}}}, "unknown dtype 'int9'; allowed: .*int8"),
+        ({"calibration": {"text": "a", "dataset": "b"}}, "text and dataset exclude each other"),
+        ({"calibration": {"text_sha256": "0" * 64}}, "text_sha256 is of a text, and there is none"),
+        ({"calibration": {"text": "a", "text_sha256": "abc"}}, r"text_sha256 is 'abc'"),
+        ({"calibration": {"column": "body"}}, "subset and column are of a dataset"),
         ([], "valid"),
     ],
 )
@@ -81,6 +87,16 @@ def test_bad_documents_get_one_sentence(document, message):
     with pytest.raises(WorkbenchError, match=message) as caught:
         Recipe.from_json(json.dumps(document))
     assert "\n" not in str(caught.value)
+
+
+def test_the_source_of_calibration_is_printed_as_arguments_of_batches():
+    assert "text" not in Recipe().to_code()
+    file = Recipe().with_calibration(text="a.txt", text_sha256="0" * 64)
+    assert f"text='a.txt', text_sha256='{'0' * 64}')" in file.to_code()
+    named = Recipe().with_calibration(dataset="owner/name", subset="en")
+    assert "dataset='owner/name', subset='en', column='text')" in named.to_code()
+    known = inspect.signature(LoadedModel.batches).parameters
+    assert set(CalibrationSpec().model_dump()) - set(known) == {"observer", "momentum"}
 
 
 def test_not_a_number_is_refused():

@@ -16,7 +16,7 @@ from workbench.session import session as module
 class TinyModel(LoadedModel):
     """A random Llama over made-up tokens, in place of a model with a tokenizer and text."""
 
-    def batches(self, split, *, samples=None, length=256, batch_size=8, text=None, seed=0):
+    def batches(self, split, *, samples=None, length=256, batch_size=8, seed=0, **_):
         generator = torch.Generator().manual_seed(seed + (split == "evaluation"))
         count = min(samples or 16, 16)
         ids = torch.randint(1, 97, (count, min(length, 24)), generator=generator)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from workbench import metrics
 from workbench.errors import WorkbenchError
+from workbench.models import own_text
 from workbench.models import text as pinned
 from workbench.models.bundled import Kind
 from workbench.models.prompts import Prompt, prompts
@@ -39,22 +40,57 @@ class LoadedModel:
         length: int = 256,
         batch_size: int = 8,
         text: Path | str | None = None,
+        text_sha256: str | None = None,
+        dataset: str | None = None,
+        subset: str | None = None,
+        column: str = "text",
         seed: int = 0,
     ) -> list[dict[str, Tensor]]:
         """Make the keyword inputs of a split: sequences of `length` tokens, `batch_size` at a time.
 
         `seed` draws `samples` of them, None takes all. With `text`, the path of a UTF-8 file, that
+<<<<<<< HEAD
         file instead of the pinned text; one sentence a line, unless for a language model.
         Calibration and evaluation text never overlap. Raises WorkbenchError where the text is
         empty, unreadable or shorter than one sequence.
         """
         if self.kind != "causal-lm":
+=======
+        file instead of the pinned text (and no other content than that of `text_sha256`, if given);
+        with `dataset` the `column` of the training rows of that data set, by hub id or local
+        folder, and its `subset`. For an encoder one sentence a line or row. Calibration and
+        evaluation text never overlap. Raises WorkbenchError where the text is empty, unreadable,
+        shorter than one sequence, or shares lines with what models are judged on.
+        """
+        own = self._own_texts(text, text_sha256, dataset, subset, column)
+        if own is not None and split == "calibration":
+            by_sentence = self.kind == "encoder"
+            own_text.refuse_held_out("\n".join(own), str(text or dataset), by_sentence=by_sentence)
+        arguments = (length, samples, batch_size, seed)
+        if self.kind == "encoder":
+>>>>>>> teach
             lines = list(pinned.sentences(split))
-            if text is not None:
-                lines = [line for line in pinned.read_text(text).splitlines() if line.strip()]
-            return pinned.sentence_batches(self.tokenizer, lines, length, samples, batch_size, seed)
-        sources = list(pinned.files(split).values()) if text is None else [pinned.read_text(text)]
-        return pinned.token_batches(self.tokenizer, sources, length, samples, batch_size, seed)
+            if own is not None:
+                lines = [line for part in own for line in part.splitlines() if line.strip()]
+            return pinned.sentence_batches(self.tokenizer, lines, *arguments)
+        sources = list(pinned.files(split).values()) if own is None else own
+        return pinned.token_batches(self.tokenizer, sources, *arguments)
+
+    def _own_texts(
+        self,
+        text: Path | str | None,
+        sha256: str | None,
+        dataset: str | None,
+        subset: str | None,
+        column: str,
+    ) -> list[str] | None:
+        if text is not None and dataset is not None:
+            raise WorkbenchError(f"text {text} and data set {dataset!r} exclude each other: choose")
+        if text is not None:
+            return [own_text.read_text(text, sha256)]
+        if dataset is not None:
+            return own_text.read_dataset(dataset, subset, column)
+        return None
 
     def tokens(self, split: Split, text: Path | str | None = None) -> list[int]:
         """The tokens of a split, or of the UTF-8 file `text`, in one row."""

@@ -3,7 +3,6 @@
 import ast
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -40,6 +39,7 @@ def sentences(split: Split) -> tuple[str, ...]:
     return tuple(found)
 
 
+<<<<<<< HEAD
 def read_text(path: Path | str) -> str:
     """Read a user's UTF-8 text; raises WorkbenchError where it is missing, binary or empty."""
     try:
@@ -59,6 +59,8 @@ def token_ids(tokenizer: Any, texts: list[str]) -> list[int]:
     return ids
 
 
+=======
+>>>>>>> teach
 def token_batches(
     tokenizer: Any, texts: list[str], length: int, samples: int | None, batch_size: int, seed: int
 ) -> list[dict[str, Tensor]]:

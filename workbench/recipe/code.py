@@ -19,8 +19,7 @@ def recipe_code(recipe: "Recipe") -> str:
         f"batch_size={calibration.batch_size}",
         f"seed={recipe.seed}",
     ]
-    if calibration.text is not None:
-        data.append(f"text={calibration.text!r}")
+    data += [f"{name}={value!r}" for name, value in calibration.source.items()]
     exclude = list(quantization.exclude)
     activations = activations_of(recipe)
     lines = [

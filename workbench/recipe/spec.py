@@ -47,7 +47,12 @@ class _Spec(BaseModel):
 
 
 class CalibrationSpec(_Spec):
-    """The data of statistics and static ranges; `text` is a UTF-8 file to use instead of ours."""
+    """The data of statistics and static ranges.
+
+    `text` is a UTF-8 file to use instead of ours, and `text_sha256` the only content it may have;
+    `dataset` a data set of the hub or in a local folder, with its `subset` and the `column` of its
+    training rows. The names are those of `LoadedModel.batches`.
+    """
 
     samples: int = Field(default=32, ge=1)
     length: int = Field(default=256, ge=2)
@@ -55,6 +60,28 @@ class CalibrationSpec(_Spec):
     observer: Literal["max", "momentum", "percentile", "mse", "entropy"] = "max"
     momentum: float = Field(default=0.9, ge=0, lt=1)
     text: str | None = None
+    text_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    dataset: str | None = None
+    subset: str | None = None
+    column: str = "text"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.text is not None and self.dataset is not None:
+            raise ValueError("text and dataset exclude each other: set one of them to null")
+        if self.text_sha256 is not None and self.text is None:
+            raise ValueError("text_sha256 is of a text, and there is none: set both")
+        if self.dataset is None and (self.subset is not None or self.column != "text"):
+            raise ValueError("subset and column are of a dataset, and there is none: set it")
+        return self
+
+    @property
+    def source(self) -> dict[str, str]:
+        """Which text calibrates, as arguments of `LoadedModel.batches`; empty for ours."""
+        chosen = {"text": self.text, "text_sha256": self.text_sha256}
+        if self.dataset is not None:
+            chosen = {"dataset": self.dataset, "subset": self.subset, "column": self.column}
+        return {name: value for name, value in chosen.items() if value is not None}
 
 
 class SmoothingSpec(_Spec):

@@ -35,8 +35,8 @@ def calibration_batches(loaded: LoadedModel, recipe: Recipe) -> list[dict[str, T
         samples=spec.samples,
         length=spec.length,
         batch_size=spec.batch_size,
-        text=spec.text,
         seed=recipe.seed,
+        **spec.source,
     )
 
 

@@ -15,7 +15,9 @@ from workbench.widgets.bits_editor import BitsEditor
 from workbench.widgets.calibration_panel import CalibrationPanel
 from workbench.widgets.code_view import CodeView
 from workbench.widgets.comparison_view import ComparisonView
+from workbench.widgets.exercise import Exercise
 from workbench.widgets.layer_table import LayerTable
+from workbench.widgets.line_chart import LineChart
 from workbench.widgets.model_card import ModelCard
 from workbench.widgets.outlier_view import OutlierView
 from workbench.widgets.report_card import ReportCard
@@ -28,7 +30,9 @@ __all__ = [
     "CalibrationPanel",
     "CodeView",
     "ComparisonView",
+    "Exercise",
     "LayerTable",
+    "LineChart",
     "ModelCard",
     "OutlierView",
     "ReportCard",

@@ -1,16 +1,71 @@
 const STAGES = ["empty", "loaded", "observed", "calibrated", "frozen", "compared"];
+const SOURCES = { bundled: "bundled with the workbench", file: "a text file", upload: "an upload", dataset: "a data set by name" };
+const SCHEMES = [
+  ["o3", "O3: one range a tensor, calibrated"], ["o2", "O2: a range for every batch"],
+  ["o1", "O1: a range for every token"], ["none", "weights only"],
+];
+const OBSERVERS = [
+  ["max", "largest seen (max)"], ["momentum", "moving average (momentum)"], ["percentile", "all but 1 in 10 000 (percentile)"],
+  ["mse", "least squared error (mse)"], ["entropy", "least KL (entropy)"],
+];
+
+/** The content of a file as base64, which JSON can carry. */
+function base64(file) {
+  return new Promise((done, failed) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.onerror = () => failed(reader.error);
+    reader.readAsDataURL(file);
+  });
+}
 
 function render({ model, el }) {
-  const number = (name, least) => {
-    const node = h("input", { type: "number", min: least, step: 1, onchange: () => set(model, name, Math.trunc(node.valueAsNumber) || 0) });
+  const number = (name, attributes, read = Math.trunc) => {
+    const node = h("input", { type: "number", ...attributes, onchange: () => set(model, name, read(node.valueAsNumber) || 0) });
+    follow(model, [name], () => { node.value = model.get(name); });
+    return node;
+  };
+  const words = (name, attributes) => {
+    const node = h("input", { type: "text", spellcheck: "false", ...attributes, onchange: () => set(model, name, node.value) });
     follow(model, [name], () => { node.value = model.get(name); });
     return node;
   };
   const menu = (name, values) => {
     const node = h("select", { onchange: () => set(model, name, node.value) });
-    follow(model, [name], () => options(node, values, model.get(name)));
+    follow(model, [name], () => options(node, values(), model.get(name)));
     return node;
   };
+
+  const chooser = h("input", { type: "file", accept: ".txt,.md,.py,.csv,.json,text/*", "data-call": "upload" });
+  const kept = h("span", { class: "qw-detail", "aria-live": "polite" });
+  chooser.addEventListener("change", async () => {
+    const [file] = chooser.files;
+    if (!file) return;
+    const content = file.size > model.get("upload_limit") ? "" : await base64(file); // the kernel says why not
+    model.send({ call: "upload", arguments: [file.name, content, file.size] });
+    chooser.value = "";
+  });
+  follow(model, ["text"], () => { kept.textContent = model.get("text") ? `✓ ${model.get("text").split("/").pop()}` : ""; });
+
+  const of = {
+    file: [field("Path on the kernel's machine", words("text", { size: 36, placeholder: "texts/mine.txt" }))],
+    upload: [field("UTF-8 text, at most 1 MB", chooser), kept],
+    dataset: [
+      field("Name on the hub, or a folder", words("dataset", { size: 24, placeholder: "owner/name" })),
+      field("Subset", words("subset", { size: 12, placeholder: "the only one" })),
+      field("Column of text", words("column", { size: 10 })),
+    ],
+  };
+  const rows = Object.entries(of).map(([name, fields]) => h("div", { class: "qw-row", "data-source": name }, fields));
+  follow(model, ["source"], () => rows.forEach((row) => { row.hidden = row.dataset.source !== model.get("source"); }));
+
+  const momentum = field("Weight of the past", number("momentum", { min: 0, max: 0.99, step: 0.01 }, Number));
+  follow(model, ["observer"], () => { momentum.hidden = model.get("observer") !== "momentum"; });
+  const ranges = [field("Observer", menu("observer", () => OBSERVERS)), momentum];
+  follow(model, ["scheme"], () => { // only calibrated ranges have an observer
+    for (const node of ranges) node.querySelector("select, input").disabled = model.get("scheme") !== "o3";
+  });
+
   const reached = h("ol", { class: "qw-stages", "aria-label": "stages" });
   follow(model, ["stage"], () => {
     const now = STAGES.indexOf(model.get("stage"));
@@ -19,14 +74,33 @@ function render({ model, el }) {
       class: i < now ? "qw-done" : null, "aria-current": i === now - 1 ? "step" : null,
     }, `${i < now ? "✓ " : ""}${stage}`)));
   });
-  card(model, el, "calibration", "Calibration",
+
+  const changed = h("div", { "data-changes": "" });
+  const shown = (key, value) => (key.endsWith("_bytes") ? bytes(value) : String(value));
+  follow(model, ["changes", "left"], soon(() => {
+    const [found, left] = [model.get("changes"), model.get("left")];
+    if (!found.length) {
+      changed.replaceChildren();
+      return;
+    }
+    const what = table("What freezing changed", [["", false], ["Before", false], ["After", false]],
+      found.map(({ key, label, before, after }) => [label, shown(key, before), shown(key, after)]));
+    what.querySelectorAll("tbody tr").forEach((tr, i) => Object.assign(tr.dataset, found[i]));
+    const rest = h("details", {}, h("summary", {}, `${left.length} parameters stay in float, and why`),
+      h("div", { class: "qw-scroll" }, table("Left in float", [["Parameter", false], ["Reason", false]], left.map(({ name, reason }) => [brief(name), reason]))));
+    rest.querySelectorAll("td").forEach((td) => { td.style.whiteSpace = "normal"; });
+    changed.replaceChildren(what, ...(left.length ? [rest] : []));
+  }));
+
+  card(model, el, "calibration", "Calibrate and freeze",
     h("div", { class: "qw-row" },
-      field("Scheme", menu("scheme", [["o3", "O3: one range a tensor, calibrated"], ["o2", "O2: a range for every batch"], ["o1", "O1: a range for every token"], ["none", "none: weights only"]])),
-      field("Observer", menu("observer", [["max", "largest seen"], ["momentum", "moving average"], ["percentile", "all but 1 in 10 000"], ["mse", "least squared error"], ["entropy", "least KL"]])),
-      field("Samples", number("samples", 1)), field("Tokens in each", number("length", 2))),
+      field("Calibration text", menu("source", () => model.get("sources").map((name) => [name, SOURCES[name]]))),
+      field("Samples", number("samples", { min: 1, step: 1 })), field("Tokens in each", number("length", { min: 2, step: 1 }))),
+    rows,
+    h("div", { class: "qw-row" }, field("Scheme", menu("scheme", () => SCHEMES)), ranges),
     h("div", { class: "qw-row" },
       button(model, "calibrate", "Calibrate", "Run the calibration data through the smoothed, quantized model"),
       button(model, "freeze", "Freeze", "Turn the weights into integers and fix the ranges")),
-    jobBar(model), reached);
+    jobBar(model), reached, changed);
 }
 export default { render };
