@@ -49,26 +49,19 @@ class LoadedModel:
         """Make the keyword inputs of a split: sequences of `length` tokens, `batch_size` at a time.
 
         `seed` draws `samples` of them, None takes all. With `text`, the path of a UTF-8 file, that
-<<<<<<< HEAD
-        file instead of the pinned text; one sentence a line, unless for a language model.
-        Calibration and evaluation text never overlap. Raises WorkbenchError where the text is
-        empty, unreadable or shorter than one sequence.
-        """
-        if self.kind != "causal-lm":
-=======
         file instead of the pinned text (and no other content than that of `text_sha256`, if given);
         with `dataset` the `column` of the training rows of that data set, by hub id or local
-        folder, and its `subset`. For an encoder one sentence a line or row. Calibration and
-        evaluation text never overlap. Raises WorkbenchError where the text is empty, unreadable,
-        shorter than one sequence, or shares lines with what models are judged on.
+        folder, and its `subset`. One sentence a line or row, unless for a language model.
+        Calibration and evaluation text never overlap. Raises WorkbenchError where the text is
+        empty, unreadable, shorter than one sequence, or shares lines with what models are judged
+        on.
         """
         own = self._own_texts(text, text_sha256, dataset, subset, column)
+        by_sentence = self.kind != "causal-lm"
         if own is not None and split == "calibration":
-            by_sentence = self.kind == "encoder"
             own_text.refuse_held_out("\n".join(own), str(text or dataset), by_sentence=by_sentence)
         arguments = (length, samples, batch_size, seed)
-        if self.kind == "encoder":
->>>>>>> teach
+        if by_sentence:
             lines = list(pinned.sentences(split))
             if own is not None:
                 lines = [line for part in own for line in part.splitlines() if line.strip()]
@@ -94,7 +87,9 @@ class LoadedModel:
 
     def tokens(self, split: Split, text: Path | str | None = None) -> list[int]:
         """The tokens of a split, or of the UTF-8 file `text`, in one row."""
-        sources = list(pinned.files(split).values()) if text is None else [pinned.read_text(text)]
+        sources = (
+            list(pinned.files(split).values()) if text is None else [own_text.read_text(text, None)]
+        )
         return pinned.token_ids(self.tokenizer, sources)
 
     def text_batches(self, texts: list[str], batch_size: int = 32) -> list[dict[str, Tensor]]:

@@ -39,18 +39,6 @@ def sentences(split: Split) -> tuple[str, ...]:
     return tuple(found)
 
 
-<<<<<<< HEAD
-def read_text(path: Path | str) -> str:
-    """Read a user's UTF-8 text; raises WorkbenchError where it is missing, binary or empty."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WorkbenchError(f"{path} cannot be read as UTF-8 text: {error}") from error
-    if not text.strip():
-        raise WorkbenchError(f"{path} is empty: give text of at least one sequence")
-    return text
-
-
 def token_ids(tokenizer: Any, texts: list[str]) -> list[int]:
     """The tokens of all `texts`, one after the other, without special ones."""
     ids: list[int] = []
@@ -59,8 +47,6 @@ def token_ids(tokenizer: Any, texts: list[str]) -> list[int]:
     return ids
 
 
-=======
->>>>>>> teach
 def token_batches(
     tokenizer: Any, texts: list[str], length: int, samples: int | None, batch_size: int, seed: int
 ) -> list[dict[str, Tensor]]:
