@@ -3,7 +3,7 @@
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from workbench.quant.args import QuantArgs
 from workbench.quant.calibration import active_calibration
