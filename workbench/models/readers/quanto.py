@@ -44,7 +44,7 @@ class Quanto:
             if weights is None and activations is None:
                 made.leave(name, own)
                 continue
-            is_norm = len(shapes.get(name, ())) == 1  # what comes in is not rounded
+            is_norm = len(shapes.get(name, ())) < 2  # what comes in is not rounded
             for key in SCALES[is_norm:] if activations is not None else ():
                 own[key] = _needed(name, key, scales[key]).float().reshape(1)
             made.add(name, own, weights, activations, None if is_norm else activations)
