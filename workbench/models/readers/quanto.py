@@ -95,10 +95,10 @@ def _numbers(
     # A group of one value alone has scale 0 and that value, negated, as its shift.
     single = scale.flatten() == 0
     values[single] = 0
-    points = torch.where(single, shift.flatten(), shift.flatten() / scale.flatten() - half)
+    offset = torch.where(single, shift.flatten(), shift.flatten() / scale.flatten() - half)
     scale = torch.where(single, 1, scale.flatten()).reshape(shape[0], -1)
     size = shape[1:].numel() // scale.shape[1]
-    points = zero_points(points.reshape(shape[0], -1))
+    points = zero_points(offset.reshape(shape[0], -1))
     numbers = {
         "weight_packed": pack(values.reshape(shape[0], -1), bits),
         "weight_shape": torch.tensor(shape),
