@@ -70,7 +70,17 @@ IMAGE = {
     "image_size": 16,
     "patch_size": 4,
 }
-STAGES = {"image_size": 32, "depths": [1, 1], "num_labels": 5}
+STACKS = {  # an encoder and a decoder
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    **{f"{stack}_layers": 2 for stack in ("encoder", "decoder")},
+    **{f"{stack}_attention_heads": 4 for stack in ("encoder", "decoder")},
+    **{f"{stack}_ffn_dim": 64 for stack in ("encoder", "decoder")},
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 1,
+}
 
 
 def of(config: str, model: str, **values: Any) -> Callable[[], nn.Module]:
@@ -86,6 +96,19 @@ def of(config: str, model: str, **values: Any) -> Callable[[], nn.Module]:
 
 def text(kind: str, suffix: str = "ForCausalLM", config: str | None = None, **values: Any) -> Case:
     return Case(of(config or f"{kind}Config", kind + suffix, **values), tokens)
+
+
+def stages(kind: str, **values: Any) -> Case:
+    """A classifier of images in two stages."""
+    build = of(
+        f"{kind}Config",
+        f"{kind}ForImageClassification",
+        image_size=32,
+        depths=[1, 1],
+        num_labels=5,
+        **values,
+    )
+    return Case(build, noise(pixel_values=(2, 3, 32, 32)))
 
 
 def clip() -> nn.Module:
@@ -254,81 +277,23 @@ ZOO: dict[str, Case] = {
         both,
     ),
     "bart": Case(
-        of(
-            "BartConfig",
-            "BartForConditionalGeneration",
-            vocab_size=VOCABULARY,
-            d_model=32,
-            encoder_layers=2,
-            decoder_layers=2,
-            encoder_ffn_dim=64,
-            decoder_ffn_dim=64,
-            encoder_attention_heads=4,
-            decoder_attention_heads=4,
-            max_position_embeddings=64,
-            pad_token_id=0,
-            bos_token_id=1,
-            eos_token_id=2,
-            decoder_start_token_id=1,
-        ),
-        both,
+        of("BartConfig", "BartForConditionalGeneration", **STACKS, max_position_embeddings=64), both
     ),
     # vision
     "vit": Case(of("ViTConfig", "ViTModel", **IMAGE), noise(pixel_values=(2, 3, 16, 16))),
     "clip": Case(clip, lambda g: tokens(g) | noise(pixel_values=(2, 3, 16, 16))(g)),
-    "convnext": Case(
-        of(
-            "ConvNextConfig",
-            "ConvNextForImageClassification",
-            **STAGES,
-            num_stages=2,
-            hidden_sizes=[16, 32],
-        ),
-        noise(pixel_values=(2, 3, 32, 32)),
-    ),
-    "resnet": Case(
-        of(
-            "ResNetConfig",
-            "ResNetForImageClassification",
-            **STAGES,
-            embedding_size=16,
-            hidden_sizes=[16, 32],
-            layer_type="basic",
-        ),
-        noise(pixel_values=(2, 3, 32, 32)),
-    ),
-    "swin": Case(
-        of(
-            "SwinConfig",
-            "SwinForImageClassification",
-            **STAGES,
-            patch_size=4,
-            embed_dim=16,
-            num_heads=[2, 4],
-            window_size=4,
-        ),
-        noise(pixel_values=(2, 3, 32, 32)),
-    ),
+    "convnext": stages("ConvNext", num_stages=2, hidden_sizes=[16, 32]),
+    "resnet": stages("ResNet", embedding_size=16, hidden_sizes=[16, 32], layer_type="basic"),
+    "swin": stages("Swin", patch_size=4, embed_dim=16, num_heads=[2, 4], window_size=4),
     # audio
     "whisper": Case(
         of(
             "WhisperConfig",
             "WhisperForConditionalGeneration",
-            vocab_size=VOCABULARY,
-            d_model=32,
+            **STACKS,
             num_mel_bins=8,
-            encoder_layers=2,
-            decoder_layers=2,
-            encoder_attention_heads=4,
-            decoder_attention_heads=4,
-            encoder_ffn_dim=64,
-            decoder_ffn_dim=64,
             max_source_positions=16,
             max_target_positions=16,
-            pad_token_id=0,
-            bos_token_id=1,
-            eos_token_id=2,
-            decoder_start_token_id=1,
         ),
         lambda g: noise(input_features=(2, 8, 32))(g) | tokens(g, "decoder_input_ids", 5),
     ),

@@ -95,7 +95,7 @@ def weight_args(value: ArgsLike) -> QuantArgs | None:
     A bare 8-bit type means symmetric, one scale per output channel; a shorter one means affine,
     in groups. Raises WorkbenchError for what cannot be a weight.
     """
-    args = _read(value, "weights")
+    args = _read(value, "weights", [*qtypes, *aliases])
     if args is None:
         return None
     if not isinstance(value, QuantArgs):
@@ -115,15 +115,15 @@ def activation_args(value: ArgsLike) -> QuantArgs | None:
 
     Raises WorkbenchError for what cannot be an activation.
     """
-    args = _read(value, "activations")
+    allowed = [name for name, kind in qtypes.items() if not kind.packed]
+    args = _read(value, "activations", [*allowed, *aliases])
     if args is None:
         return None
     if not isinstance(value, QuantArgs):
         args = args.model_copy(update={"granularity": "tensor"})
     if args.qtype.packed:
         raise WorkbenchError(
-            f"activations={args.dtype} is too short; allowed: int8, "
-            f"{', '.join(name for name, kind in qtypes.items() if kind.is_float)}"
+            f"activations={args.dtype} is too short; allowed: {', '.join(allowed)}"
         )
     if args.granularity not in ("tensor", "token"):
         raise WorkbenchError(
@@ -133,12 +133,13 @@ def activation_args(value: ArgsLike) -> QuantArgs | None:
     return args
 
 
-def _read(value: ArgsLike, what: str) -> QuantArgs | None:
+def _read(value: ArgsLike, what: str, allowed: list[str]) -> QuantArgs | None:
     if value is None or isinstance(value, QuantArgs):
         return value
     name = value.dtype if isinstance(value, qtype) else str(value).removeprefix("q")
     name = aliases.get(name, name)
     if name not in qtypes:
-        allowed = ", ".join([*qtypes, *aliases])
-        raise WorkbenchError(f"{what}={value!r} is no known number type; allowed: {allowed}")
+        raise WorkbenchError(
+            f"{what}={value!r} is no known number type; allowed: {', '.join(allowed)}"
+        )
     return QuantArgs(dtype=name)

@@ -12,8 +12,8 @@ from workbench.errors import WorkbenchError
 from workbench.quant.args import QuantArgs
 from workbench.quant.dtypes import torch_dtype
 from workbench.quant.modules import QModule, class_for
-from workbench.quant.modules.base import ENDS
 from workbench.quant.modules.panels import share_panels
+from workbench.quant.modules.weights import ENDS
 from workbench.quant.quantize import replace_module, tell_changed
 
 Map = Mapping[str, Mapping[str, Any]]

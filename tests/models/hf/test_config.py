@@ -4,13 +4,12 @@ import json
 
 import pytest
 import torch
+from hf_runs import TOKEN, logits
 from transformers import AutoModelForCausalLM
 
 import workbench as wb
-from workbench.quant import QLayerNorm, QModule, QuantArgs
+from workbench.quant import QLayerNorm, QModule
 
-IDS = torch.arange(32).view(2, 16)
-TOKEN = QuantArgs(granularity="token", dynamic=True)
 SAID = {
     "outputs": {"weights": "int8", "outputs": TOKEN},
     "static outputs": {"weights": None, "outputs": "int8", "exclude": ["*layers.0*"]},
@@ -20,11 +19,6 @@ SAID = {
     "optimizer": {"weights": "int4", "optimizer": "hqq"},
     "everything": {"weights": "int4", "activations": "int8", "optimizer": "max", "outputs": "int8"},
 }
-
-
-def logits(model):
-    with torch.no_grad():
-        return model(input_ids=IDS).logits
 
 
 def finished(model):

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.models.readers.base import Opened, method, read_json
-from workbench.models.readers.foreign import Converted, modules_in, packed_fields
+from workbench.models.readers.foreign import GroupedLinear, open_grouped, packed_fields
 
-OWN = ("qweight", "qzeros", "scales")
 PLACES = (0, 4, 1, 5, 2, 6, 3, 7)  # where in a word the outputs 0..7 are: 0 2 4 6 1 3 5 7 lie in it
 
 
@@ -27,15 +27,11 @@ class Awq:
             raise WorkbenchError(
                 f"{folder} holds AWQ of {form[0]} bits for {form[1]}; allowed: 4, gemm"
             )
-        made = Converted()
-        for name, own in modules_in(folder).items():
-            if "qweight" not in own:
-                made.leave(name, own)
-                continue
-            values, zeros = (
-                packed_fields(own[key], 4)[..., PLACES].flatten(1).t()
-                for key in ("qweight", "qzeros")
-            )
-            rest = {key: tensor for key, tensor in own.items() if key not in OWN}
-            made.take(name, rest, values, zeros, own["scales"].t().float(), 4)
-        return made.load(folder, dtype, "")
+        return open_grouped(folder, dtype, 4, _linear)
+
+
+def _linear(own: dict[str, Tensor]) -> GroupedLinear:
+    values, zeros = (
+        packed_fields(own[key], 4)[..., PLACES].flatten(1).t() for key in ("qweight", "qzeros")
+    )
+    return GroupedLinear(values, zeros, own["scales"].t().float())

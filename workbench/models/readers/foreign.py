@@ -1,5 +1,6 @@
 """What readers of other libraries' checkpoints share: their tensors become ours, then load."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from workbench.models.readers.base import (
 from workbench.ops.packing import pack
 from workbench.quant import QuantArgs
 from workbench.quant.dtypes import dtype_name
+
+GROUPED = ("qweight", "qzeros", "scales", "g_idx")  # what GPTQ and AWQ store of a layer
 
 
 @dataclass
@@ -46,23 +49,11 @@ class Converted:
             "format": Format.name,
         }
 
-    def take(
-        self,
-        name: str,
-        rest: dict[str, Tensor],
-        values: Tensor,
-        zeros: Tensor,
-        scale: Tensor,
-        bits: int,
-        group_of: Tensor | None = None,
-    ) -> None:
-        """Take a linear layer with unsigned `values` [out, in]; `zeros`, `scale` [out, groups].
-
-        `group_of` [in] tells which group an input is in; where that is not by order, the weight
-        comes as floats. `rest` are its other tensors, such as the bias.
-        """
+    def take(self, name: str, rest: dict[str, Tensor], layer: "GroupedLinear", bits: int) -> None:
+        """Take the linear layer `name`; `rest` are its other tensors, such as the bias."""
+        values, scale, group_of = layer.values, layer.scale, layer.group_of
         (rows, columns), groups = values.shape, scale.shape[1]
-        zeros = zeros[:rows]  # words are full, the last with zeros of no output
+        zeros = layer.zeros[:rows]  # words are full, the last with zeros of no output
         size, half = columns // groups, 2 ** (bits - 1)
         order = torch.arange(columns) // size
         if group_of is not None and not torch.equal(group_of.long(), order):
@@ -119,6 +110,34 @@ class Converted:
         refuse_misfits(folder.name, info, exact=False)
         tokenizer = AutoTokenizer.from_pretrained(folder) if has_tokenizer(folder) else None
         return Opened(model.eval(), tokenizer, kind, note)
+
+
+@dataclass(frozen=True)
+class GroupedLinear:
+    """A linear layer in groups: unsigned `values` [out, in]; `zeros` and `scale` [out, groups].
+
+    `group_of` [in] tells which group an input is in; where that is not by order, the weight comes
+    as floats.
+    """
+
+    values: Tensor
+    zeros: Tensor
+    scale: Tensor
+    group_of: Tensor | None = None
+
+
+def open_grouped(
+    folder: Path, dtype: torch.dtype, bits: int, read: Callable[[dict[str, Tensor]], GroupedLinear]
+) -> Opened:
+    """Load a checkpoint whose quantized layers have a `qweight`, which `read` understands."""
+    made = Converted()
+    for name, own in modules_in(folder).items():
+        if "qweight" in own:
+            rest = {key: tensor for key, tensor in own.items() if key not in GROUPED}
+            made.take(name, rest, read(own), bits)
+        else:
+            made.leave(name, own)
+    return made.load(folder, dtype, "")
 
 
 def _outline(key: str, tensor: Tensor) -> Tensor:

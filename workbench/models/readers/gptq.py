@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.models.readers.base import Opened, method, read_json
-from workbench.models.readers.foreign import Converted, modules_in, packed_fields
-
-OWN = ("qweight", "qzeros", "scales", "g_idx")
+from workbench.models.readers.foreign import GroupedLinear, open_grouped, packed_fields
 
 
 class Gptq:
@@ -29,13 +28,10 @@ class Gptq:
         if bits not in (2, 4, 8):
             raise WorkbenchError(f"{folder} holds GPTQ of {bits} bits; allowed: 2, 4, 8")
         offset = 0 if said.get("checkpoint_format") == "gptq_v2" else 1
-        made = Converted()
-        for name, own in modules_in(folder).items():
-            if "qweight" not in own:
-                made.leave(name, own)
-                continue
-            values = packed_fields(own["qweight"].t(), bits).flatten(1)  # [out, in]
-            zeros = packed_fields(own["qzeros"], bits).flatten(1).t() + offset  # [out, groups]
-            rest = {key: tensor for key, tensor in own.items() if key not in OWN}
-            made.take(name, rest, values, zeros, own["scales"].t().float(), bits, own.get("g_idx"))
-        return made.load(folder, dtype, "")
+
+        def read(own: dict[str, Tensor]) -> GroupedLinear:
+            values = packed_fields(own["qweight"].t(), bits).flatten(1)
+            zeros = packed_fields(own["qzeros"], bits).flatten(1).t() + offset
+            return GroupedLinear(values, zeros, own["scales"].t().float(), own.get("g_idx"))
+
+        return open_grouped(folder, dtype, bits, read)

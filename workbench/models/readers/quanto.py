@@ -44,7 +44,7 @@ class Quanto:
             if weights is None and activations is None:
                 made.leave(name, own)
                 continue
-            is_norm = len(shapes.get(name, ())) == 1  # what comes in is not rounded
+            is_norm = len(shapes.get(name, ())) < 2  # what comes in is not rounded
             for key in SCALES[is_norm:] if activations is not None else ():
                 own[key] = _needed(name, key, scales[key]).float().reshape(1)
             made.add(name, own, weights, activations, None if is_norm else activations)
@@ -95,10 +95,10 @@ def _numbers(
     # A group of one value alone has scale 0 and that value, negated, as its shift.
     single = scale.flatten() == 0
     values[single] = 0
-    points = torch.where(single, shift.flatten(), shift.flatten() / scale.flatten() - half)
+    offset = torch.where(single, shift.flatten(), shift.flatten() / scale.flatten() - half)
     scale = torch.where(single, 1, scale.flatten()).reshape(shape[0], -1)
     size = shape[1:].numel() // scale.shape[1]
-    points = zero_points(points.reshape(shape[0], -1))
+    points = zero_points(offset.reshape(shape[0], -1))
     numbers = {
         "weight_packed": pack(values.reshape(shape[0], -1), bits),
         "weight_shape": torch.tensor(shape),

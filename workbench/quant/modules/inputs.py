@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from workbench.quant.modules.base import QModule
-from workbench.quant.modules.transformed import TransformedLinear
+from workbench.quant.modules.transformed import TransformedLinear, transformed
 
 
 class QInputs(QModule):
@@ -27,8 +27,4 @@ class QInputs(QModule):
         return (self.in_features,) if isinstance(self, nn.Linear) else None
 
     def to_float(self) -> nn.Module:
-        made = super().to_float()
-        if self.input_transform is not None:
-            made.__class__ = TransformedLinear
-            made.register_buffer("input_transform", self.input_transform)
-        return made
+        return transformed(super().to_float(), self.input_transform)

@@ -7,7 +7,7 @@ from workbench import ops
 from workbench.ops import native
 from workbench.quant.modules.base import QModule
 from workbench.quant.modules.registry import register_qmodule
-from workbench.quant.modules.transformed import TransformedLinear
+from workbench.quant.modules.transformed import TransformedLinear, transformed
 
 
 class _Matrix(QModule):
@@ -103,11 +103,7 @@ class QLinear(_Matrix, nn.Linear):  # type: ignore[misc] # torch says bias is no
         return self.give_output(self.apply_linear(input))
 
     def to_float(self) -> nn.Module:
-        made = super().to_float()
-        if self.input_transform is not None:
-            made.__class__ = TransformedLinear
-            made.register_buffer("input_transform", self.input_transform)
-        return made
+        return transformed(super().to_float(), self.input_transform)
 
 
 @register_qmodule("transformers.pytorch_utils.Conv1D")

@@ -22,3 +22,11 @@ class TransformedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's own name
         return torch.nn.functional.linear(input * self.input_transform, self.weight, self.bias)
+
+
+def transformed(linear: nn.Module, transform: Tensor | None) -> nn.Module:
+    """The `linear` with its `transform` [in], if there is one, in place."""
+    if transform is not None:
+        linear.__class__ = TransformedLinear
+        linear.register_buffer("input_transform", transform)
+    return linear
