@@ -27,19 +27,22 @@ class Chat:
         tokenizer: Any,
         settings: ChatSettings | None = None,
     ) -> None:
-        if not variants:
-            raise WorkbenchError("a chat needs at least one model to answer.")
-        for name, model in variants.items():
-            if not callable(getattr(model, "generate", None)):
-                raise WorkbenchError(
-                    f"{name} is a {type(model).__name__}, which cannot generate text; "
-                    "give causal language models."
-                )
+        _check(variants)
         self.variants = dict(variants)
         self.tokenizer = tokenizer
         self.settings = settings or ChatSettings()
         self._stop = Event()
         self.reset()
+
+    def exchange(self, variants: Mapping[str, nn.Module]) -> None:
+        """Put other variants in place; one that stays the same model remembers what was said."""
+        _check(variants)
+        before, said = self.variants, self.conversations
+        self.variants = dict(variants)
+        self.reset()
+        for name, model in variants.items():
+            if before.get(name) is model:
+                self.conversations[name] = said[name]
 
     @property
     def templated(self) -> bool:
@@ -76,3 +79,14 @@ class Chat:
     def stop(self) -> None:
         """End every answer at its next token; may be called from any thread."""
         self._stop.set()
+
+
+def _check(variants: Mapping[str, nn.Module]) -> None:
+    if not variants:
+        raise WorkbenchError("a chat needs at least one model to answer.")
+    for name, model in variants.items():
+        if not callable(getattr(model, "generate", None)):
+            raise WorkbenchError(
+                f"{name} is a {type(model).__name__}, which cannot generate text; "
+                "give causal language models."
+            )

@@ -90,7 +90,11 @@ class Core:
         if verb not in verbs:
             raise WorkbenchError(f"verb {verb!r} is unknown; allowed: {', '.join(verbs)}")
         method = getattr(self, verb)
-        job = Job(verb, lambda: method(*arguments), self._notify)
+        return self.queue(verb, lambda: method(*arguments))
+
+    def queue(self, name: str, work: Callable[[], Any]) -> Job:
+        """Queue any work for the worker thread, as a job called `name`; return its job at once."""
+        job = Job(name, work, self._notify)
         self.jobs.append(job)
         self._notify()
         self._worker.submit(job.run)

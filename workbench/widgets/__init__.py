@@ -13,6 +13,7 @@ from workbench.widgets.alpha_explorer import AlphaExplorer
 from workbench.widgets.bench import Workbench
 from workbench.widgets.bits_editor import BitsEditor
 from workbench.widgets.calibration_panel import CalibrationPanel
+from workbench.widgets.chat_view import ChatView
 from workbench.widgets.code_view import CodeView
 from workbench.widgets.comparison_view import ComparisonView
 from workbench.widgets.exercise import Exercise
@@ -28,6 +29,7 @@ __all__ = [
     "AlphaExplorer",
     "BitsEditor",
     "CalibrationPanel",
+    "ChatView",
     "CodeView",
     "ComparisonView",
     "Exercise",
