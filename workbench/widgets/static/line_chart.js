@@ -37,10 +37,10 @@ function render({ model, el }) {
       xTicks: words.length ? words.map((word, i) => [i, word]) : undefined,
     });
     curves.forEach(({ name, points }, i) => {
-      const group = svg("g", { "data-series": name });
+      const group = svg("g");
       if (!words.length && points.length > 1) {
         const d = points.map(([u, v], k) => `${k ? "L" : "M"}${plot.at.x(u).toFixed(2)} ${plot.at.y(v).toFixed(2)}`).join("");
-        group.append(svg("path", { class: "qw-line", d, style: `stroke: ${STYLES[i][0]}; stroke-dasharray: ${STYLES[i][1] || "none"}` }));
+        group.append(svg("path", { class: "qw-line", "data-series": name, d, style: `stroke: ${STYLES[i][0]}; stroke-dasharray: ${STYLES[i][1] || "none"}` }));
       }
       if (points.length <= MOST_MARKERS) {
         for (const [u, v, x] of points) {
