@@ -33,7 +33,7 @@ function render({ model, el }) {
     };
     const plot = chart({
       label: model.get("title"), height: 250, xLabel: model.get("x"), yLabel: model.get("y"), xLog: logX, yLog: logY,
-      x: words.length ? [-0.5, words.length - 0.5] : span(all.map(([u]) => u), logX), y: span(all.map(([, v]) => v), logY),
+      x: words.length ? [-0.5, words.length - 0.5] : span(all.map(([u]) => u), logX), y: span([...all.map(([, v]) => v), ...(model.get("from_zero") && !logY ? [0] : [])], logY),
       xTicks: words.length ? words.map((word, i) => [i, word]) : undefined,
     });
     curves.forEach(({ name, points }, i) => {
@@ -58,7 +58,7 @@ function render({ model, el }) {
       h("details", {}, h("summary", {}, "As a table"), h("div", { class: "qw-scroll" },
         table(model.get("title"), [["", false], [model.get("x"), true], [model.get("y"), true]], rows))));
   });
-  follow(model, ["title", "series", "words", "x", "y", "log_x", "log_y"], draw);
+  follow(model, ["title", "series", "words", "x", "y", "log_x", "log_y", "from_zero"], draw);
   el.append(h("section", { class: "qw", "data-view": "chart" }, box));
 }
 export default { render };
