@@ -26,6 +26,8 @@ def panel(session, tmp_path, monkeypatch):
 def test_a_text_file_is_named_in_the_recipe_by_path_and_content(session, panel) -> None:
     panel.set_state({"source": "file"})
     assert session.recipe.calibration.text is None  # nothing is named yet
+    panel.set_state({"samples": 5})
+    assert panel.source == "file"  # and the choice outlives another edit
     panel.set_state({"text": "mine.txt"})
     assert session.recipe.calibration.source == {"text": "mine.txt", "text_sha256": SHA256}
     assert f"text='mine.txt', text_sha256='{SHA256}'" in session.code()

@@ -76,6 +76,8 @@ class CalibrationPanel(View):
     left = t.List(t.Dict()).tag(sync=True)
     """Parameters that stayed in float: dictionaries of `name`, `reason`; empty before freezing."""
 
+    _told: dict[str, str] | None = None  # which text the recipe named when `source` last followed
+
     def __init__(self, session: Any, **keywords: Any) -> None:
         offered = ["bundled", "upload"] if served() else ["bundled", "file", "upload", "dataset"]
         super().__init__(session, **{"sources": offered} | keywords)
@@ -138,7 +140,9 @@ class CalibrationPanel(View):
                 setattr(self, name, getattr(calibration, name) or "")
             text = calibration.text or ""
             self.text = Path(text).name if served() else text
-            self.source = self._source_of(calibration)
+            if calibration.source != self._told:  # or a choice not named yet would be taken back
+                self._told = calibration.source
+                self.source = self._source_of(calibration)
             self.scheme = session.recipe.scheme
         self.stage = session.stage
         model = session.model if session.frozen else None

@@ -41,6 +41,8 @@ class LineChart(anywidget.AnyWidget):
     """Whether the x axis is logarithmic."""
     log_y = t.Bool(False).tag(sync=True)
     """Whether the y axis is logarithmic."""
+    from_zero = t.Bool(False).tag(sync=True)
+    """Whether a linear y axis starts at 0, so that small differences look small."""
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class LineChart(anywidget.AnyWidget):
         y: str,
         log_x: bool = False,
         log_y: bool = False,
+        from_zero: bool = False,
     ) -> None:
         if not 1 <= len(curves) <= MOST_SERIES:
             raise WorkbenchError(
@@ -58,7 +61,8 @@ class LineChart(anywidget.AnyWidget):
             )
         made = [_series(name, *curve) for name, curve in curves.items()]
         words = list(dict.fromkeys(v for one in made for v in one["x"] if isinstance(v, str)))
-        super().__init__(title=title, series=made, words=words, x=x, y=y, log_x=log_x, log_y=log_y)
+        axes = {"x": x, "y": y, "log_x": log_x, "log_y": log_y, "from_zero": from_zero}
+        super().__init__(title=title, series=made, words=words, **axes)
 
 
 def _series(name: str, x: Iterable[float | str], y: Iterable[float]) -> dict[str, Any]:

@@ -33,14 +33,14 @@ function render({ model, el }) {
     };
     const plot = chart({
       label: model.get("title"), height: 250, xLabel: model.get("x"), yLabel: model.get("y"), xLog: logX, yLog: logY,
-      x: words.length ? [-0.5, words.length - 0.5] : span(all.map(([u]) => u), logX), y: span(all.map(([, v]) => v), logY),
+      x: words.length ? [-0.5, words.length - 0.5] : span(all.map(([u]) => u), logX), y: span([...all.map(([, v]) => v), ...(model.get("from_zero") && !logY ? [0] : [])], logY),
       xTicks: words.length ? words.map((word, i) => [i, word]) : undefined,
     });
     curves.forEach(({ name, points }, i) => {
-      const group = svg("g", { "data-series": name });
+      const group = svg("g");
       if (!words.length && points.length > 1) {
         const d = points.map(([u, v], k) => `${k ? "L" : "M"}${plot.at.x(u).toFixed(2)} ${plot.at.y(v).toFixed(2)}`).join("");
-        group.append(svg("path", { class: "qw-line", d, style: `stroke: ${STYLES[i][0]}; stroke-dasharray: ${STYLES[i][1] || "none"}` }));
+        group.append(svg("path", { class: "qw-line", "data-series": name, d, style: `stroke: ${STYLES[i][0]}; stroke-dasharray: ${STYLES[i][1] || "none"}` }));
       }
       if (points.length <= MOST_MARKERS) {
         for (const [u, v, x] of points) {
@@ -58,7 +58,7 @@ function render({ model, el }) {
       h("details", {}, h("summary", {}, "As a table"), h("div", { class: "qw-scroll" },
         table(model.get("title"), [["", false], [model.get("x"), true], [model.get("y"), true]], rows))));
   });
-  follow(model, ["title", "series", "words", "x", "y", "log_x", "log_y"], draw);
+  follow(model, ["title", "series", "words", "x", "y", "log_x", "log_y", "from_zero"], draw);
   el.append(h("section", { class: "qw", "data-view": "chart" }, box));
 }
 export default { render };
