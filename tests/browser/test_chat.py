@@ -1,0 +1,98 @@
+"""The chat as a visitor meets it: streamed answers, stopping, and text that stays text."""
+
+import pytest
+
+import workbench as wb
+
+pytestmark = pytest.mark.browser
+
+PROMPT = "def area(width, height):"
+HOSTILE = "<img src=x onerror=\"document.title='run'\"><b>x</b> ="
+
+
+@pytest.fixture(scope="module")
+def chat(new_page, voila):
+    """One visit of the chat, ready to answer."""
+    page = new_page("chat")
+    page.goto(f"{voila}/voila/render/chat.ipynb")
+    page.wait_for_selector("[data-view=chat] textarea")
+    page.get_by_text("answer one after the other").wait_for()
+    return page.locator("[data-view=chat]")
+
+
+def say(chat, message: str) -> None:
+    chat.get_by_label("Message").fill(message)
+    chat.locator("button[data-call=ask]").click()
+
+
+def answers(chat) -> list:
+    """The answers of the newest turn, once they have ended."""
+    turn = chat.locator(".qw-chat-turn").last
+    turn.locator(".qw-chat-answer:not([data-ended=''])").nth(1).wait_for()
+    chat.locator(".qw-chat-log[aria-busy=false]").wait_for()
+    return turn.locator(".qw-chat-answer").all()
+
+
+def test_both_write_what_generate_gives(chat, pictures) -> None:
+    say(chat, PROMPT)
+    original, quantized = answers(chat)
+    chat.page.screenshot(path=pictures / "chat.png")
+    loaded = wb.load("pylm")
+    ids = loaded.tokenizer(PROMPT, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    out = loaded.model.generate(input_ids=ids, max_new_tokens=64, do_sample=False)
+    expected = loaded.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+    assert original.locator(".qw-chat-text").evaluate("node => node.textContent") == expected
+    assert original.get_attribute("data-variant") == "original"
+    assert quantized.get_attribute("data-variant") == "W8A8 O3 alpha 0.5"
+    for answer in (original, quantized):
+        assert float(answer.get_attribute("data-rate")) > 0
+        assert float(answer.get_attribute("data-shown")) > 0
+
+
+def test_the_first_divergence_is_marked_and_not_by_colour_alone(chat) -> None:
+    original, quantized = answers(chat)
+    texts = [
+        answer.locator(".qw-chat-text").evaluate(
+            "node => { const copy = node.cloneNode(true); const mark = copy.querySelector('mark');"
+            " if (mark) mark.replaceWith(mark.lastChild.textContent); return copy.textContent; }"
+        )
+        for answer in (original, quantized)
+    ]
+    mark = quantized.locator("mark")
+    assert mark.count() == (texts[0] != texts[1])
+    if mark.count():
+        assert "≠" in mark.inner_text()
+
+
+def test_markup_in_a_message_is_text(chat) -> None:
+    say(chat, HOSTILE)
+    answers(chat)
+    shown = chat.locator(".qw-chat-message").last
+    assert HOSTILE in shown.inner_text()
+    assert chat.locator(".qw-chat-log img, .qw-chat-log b").count() == 0
+    assert chat.page.title() != "run"
+
+
+def test_stop_ends_the_answers(chat) -> None:
+    chat.locator("details summary").click()
+    chat.get_by_label("Longest answer, tokens").fill("400")
+    chat.page.keyboard.press("Tab")
+    before = chat.locator(".qw-chat-turn").count()
+    chat.locator("button[data-call=forget]").click()
+    chat.locator(".qw-chat-turn").first.wait_for(state="detached")
+    say(chat, PROMPT)
+    chat.locator(".qw-chat-answer[data-tokens]").first.wait_for()
+    chat.locator("button[data-call=stop]").click()
+    chat.locator(".qw-chat-answer[data-ended=stopped]").first.wait_for()
+    tokens = int(chat.locator(".qw-chat-answer").first.get_attribute("data-tokens"))
+    assert 0 < tokens < 400
+    assert before
+
+
+def test_a_megabyte_is_refused_in_words(chat) -> None:
+    chat.locator(".qw-chat-log[aria-busy=false]").wait_for()
+    before = chat.locator(".qw-chat-turn").count()
+    chat.get_by_label("Message").evaluate("node => { node.value = 'x'.repeat(1e6); }")
+    chat.locator("button[data-call=ask]").click()
+    chat.locator(".qw-error").get_by_text("at most 20,000").wait_for()
+    assert chat.locator(".qw-chat-turn").count() == before
