@@ -17,6 +17,7 @@ from workbench.progress import Cancelled, reporting
 # Functions that share their module's name come from that module: mypy would confuse the two.
 if TYPE_CHECKING:
     from workbench.compare import Comparison, compare
+    from workbench.graph.compile import Compiled, compile  # noqa: A004
     from workbench.models.bundled import bundled
     from workbench.models.hf import QuantizedModelForCausalLM, WorkbenchConfig
     from workbench.models.load import load, load_into
@@ -68,6 +69,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "workbench.compare": ("Comparison", "compare"),
+    "workbench.graph.compile": ("Compiled", "compile"),
     "workbench.models": ("LoadedModel", "bundled", "load", "load_into", "save"),
     "workbench.models.hf": ("QuantizedModelForCausalLM", "WorkbenchConfig"),
     "workbench.observe": ("Statistics", "observe"),
@@ -125,6 +127,7 @@ __all__ = [
     "Calibration",
     "Cancelled",
     "Comparison",
+    "Compiled",
     "Coverage",
     "HqqOptimizer",
     "Job",
@@ -148,6 +151,7 @@ __all__ = [
     "allocate",
     "bundled",
     "compare",
+    "compile",
     "coverage",
     "dequantize",
     "finetune",
