@@ -59,11 +59,11 @@ def fuse_rows(graph: fx.Graph) -> int:
 
 def norm(node: fx.Node) -> Rows | None:
     """The norm whose result `node` is, of the last dimension and in any of its spellings."""
-    if is_call(node, functional.layer_norm):
+    if is_call(node, functional.layer_norm, torch.layer_norm):
         given = arguments(node, "input", "normalized_shape", "weight", "bias", "eps")
         epsilon = 1e-5 if given["eps"] is None else given["eps"]
         return _of_last(node, given, "layer_norm", bias=given["bias"], epsilon=epsilon)
-    if is_call(node, functional.rms_norm):
+    if is_call(node, functional.rms_norm, torch.rms_norm):
         given = arguments(node, "input", "normalized_shape", "weight", "eps")
         found = _of_last(node, given, "rms_norm", epsilon=given["eps"])
         return found if given["eps"] is not None else None
