@@ -41,7 +41,11 @@ def heads(shape, dtype=torch.float32, seed=0):
         x = torch.randn(batch, tokens, n, width, generator=g)
         return x.transpose(1, 2).to(dtype)
 
-    return made(queries, count, depth), made(keys, kv_count, depth), made(keys, kv_count, value_depth)
+    return (
+        made(queries, count, depth),
+        made(keys, kv_count, depth),
+        made(keys, kv_count, value_depth),
+    )
 
 
 def expected(query, key, value, mask=None, causal=False, scale=None):
@@ -105,7 +109,12 @@ def test_a_query_that_sees_nothing_gives_zeros_as_in_torch(level):
     allowed[:, :, 2] = False
     found = attention_native(query, key, value, allowed)
     assert found[:, :, 2].abs().max() == 0
-    check(found, scaled_dot_product_attention(query, key, value, allowed).double(), value, torch.float32)
+    check(
+        found,
+        scaled_dot_product_attention(query, key, value, allowed).double(),
+        value,
+        torch.float32,
+    )
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -96,9 +96,7 @@ def test_layers_compute_what_they_do_alone(level, count, digits, dtype):
         weights.append(native.Weight(native.pack(values, 4), scale, None, n, numbers(n), "relu"))
     packed, scales, points, _, biases, functions = (list(x) for x in zip(*weights, strict=True))
     layers = (packed, scales, points, 4, rows, biases, functions, digits)
-    y, total, *found = rows_native(
-        x, "layer_norm", other, None, None, 1e-5, False, True, *layers
-    )
+    y, total, *found = rows_native(x, "layer_norm", other, None, None, 1e-5, False, True, *layers)
     alone, sum_alone = rows_native(
         x, "layer_norm", other, None, None, 1e-5, False, True, *NO_LAYERS
     )
