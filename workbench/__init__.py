@@ -17,6 +17,7 @@ from workbench.progress import Cancelled, reporting
 # Functions that share their module's name come from that module: mypy would confuse the two.
 if TYPE_CHECKING:
     from workbench.compare import Comparison, Difference, TaskScores, compare, differences, evaluate
+    from workbench.graph.compile import Compiled, compile  # noqa: A004
     from workbench.models.bundled import bundled
     from workbench.models.hf import QuantizedModelForCausalLM, WorkbenchConfig
     from workbench.models.load import load, load_into
@@ -78,6 +79,7 @@ _HOMES = {
         "evaluate",
     ),
     "workbench.scoreboard": ("Scoreboard", "judge"),
+    "workbench.graph.compile": ("Compiled", "compile"),
     "workbench.models": ("LoadedModel", "bundled", "load", "load_into", "save"),
     "workbench.models.hf": ("QuantizedModelForCausalLM", "WorkbenchConfig"),
     "workbench.observe": ("Statistics", "observe"),
@@ -135,6 +137,7 @@ __all__ = [
     "Calibration",
     "Cancelled",
     "Comparison",
+    "Compiled",
     "Coverage",
     "Difference",
     "HqqOptimizer",
@@ -161,6 +164,7 @@ __all__ = [
     "allocate",
     "bundled",
     "compare",
+    "compile",
     "coverage",
     "dequantize",
     "differences",

@@ -136,16 +136,16 @@ def _contenders(
     eager = engine.encoder(model, scheme, inputs)
     made = [_Contender(engine, scheme, False, eager)]
     if compiled and isinstance(engine, ModuleEngine):
-        made.append(_Contender(engine, scheme, True, _compiled(eager)))
+        made.append(_Contender(engine, scheme, True, _compiled(eager, engine.backend)))
     return made
 
 
-def _compiled(eager: Bind[Run]) -> Bind[Run]:
+def _compiled(eager: Bind[Run], backend: str) -> Bind[Run]:
     """The same through torch.compile, anew for each number of threads: its kernels know it."""
 
     def bind(threads: int) -> Run:
         run = eager(threads)
-        call = torch.compile(run.call, dynamic=False)
+        call = torch.compile(run.call, backend=backend, dynamic=False)
         return Run(call, run.output)
 
     return bind

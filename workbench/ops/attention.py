@@ -62,20 +62,7 @@ def attention_native(
     return made.transpose(1, 2)
 
 
-def obstacle(query: Tensor, key: Tensor, value: Tensor) -> str | None:
-    """Why `attention_native` cannot compute this; None where it can."""
-    if native.status().problem:
-        return native.status().problem
-    if query.device.type != "cpu":
-        return f"the native kernels are for the CPU, not for {query.device.type}"
-    if query.dtype not in native.FLOATS or {key.dtype, value.dtype} != {query.dtype}:
-        return f"no native attention for {query.dtype}, {key.dtype} and {value.dtype}"
-    if query.dim() != 4 or key.shape[1] != value.shape[1] or query.shape[1] % key.shape[1]:
-        return "queries, keys and values are not [batch, heads, tokens, depth]"
-    return None
-
-
-def _fake(query: Tensor, key: Tensor, value: Tensor, *_: object) -> Tensor:
+def _fake(query: Tensor, _key: Tensor, value: Tensor, *_: object) -> Tensor:
     batch, heads, queries, _depth = query.shape
     return query.new_empty((batch, queries, heads, value.shape[3])).transpose(1, 2)
 

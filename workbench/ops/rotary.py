@@ -26,20 +26,10 @@ def rotary_native(heads: list[Tensor], cos: Tensor, sin: Tensor) -> list[Tensor]
     for x in heads:
         x = x if x.stride(-1) == 1 else x.contiguous()
         y = x.new_empty((batch, tokens, x.shape[1], depth))
+        numbers = [native.DTYPES[x.dtype], batch, x.shape[1], tokens, depth]
+        angles = [cos.data_ptr(), sin.data_ptr(), *cos.stride()[:2]]
         described.append(
-            _ROTATION.pack(
-                native.DTYPES[x.dtype],
-                batch,
-                x.shape[1],
-                tokens,
-                depth,
-                x.data_ptr(),
-                *x.stride()[:3],
-                cos.data_ptr(),
-                sin.data_ptr(),
-                *cos.stride()[:2],
-                y.data_ptr(),
-            )  # fmt: skip
+            _ROTATION.pack(*numbers, x.data_ptr(), *x.stride()[:3], *angles, y.data_ptr())
         )
         made.append(y.transpose(1, 2))
     native.function("wb_rotate")(b"".join(described), len(described))

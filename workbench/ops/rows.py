@@ -22,9 +22,9 @@ _SOURCE = Struct("4qPqPqPPPqPqq")
 _library = torch.library.Library("workbench", "FRAGMENT")
 _library.define(
     "rows_native(Tensor x, str kind, Tensor? other, Tensor? gain, Tensor? bias, float epsilon, "
-    "bool round_early, bool keep_sum, Tensor[] data, Tensor[] scale, Tensor?[] zero_point, int bits, "
-    "int[] rows, Tensor?[] biases, str[] activation, int digits, Tensor? input_scale=None, "
-    "Tensor? multiplier=None) -> Tensor[]"
+    "bool round_early, bool keep_sum, Tensor[] data, Tensor[] scale, Tensor?[] zero_point, "
+    "int bits, int[] rows, Tensor?[] biases, str[] activation, int digits, "
+    "Tensor? input_scale=None, Tensor? multiplier=None) -> Tensor[]"
 )
 
 

@@ -117,7 +117,12 @@ class ModuleLayer(Layer):
 
 
 class ModuleEngine(Engine):
-    """An engine that replaces the linears of a torch module, whatever it is part of."""
+    """An engine that replaces the linears of a torch module, whatever it is part of.
+
+    `backend` is what its users compile it with.
+    """
+
+    backend: ClassVar[str] = "inductor"
 
     @abstractmethod
     def convert(

@@ -27,6 +27,7 @@ class Workbench(ModuleEngine):
     install = "pip install quantization-workbench"
     ops = encoder_ops = decoder_ops = ("w8a8", "w8a8-static", "w8", "w4", "w4a8", "w2", "w2a8")
     ours = True
+    backend = "workbench"
 
     def convert(
         self, model: nn.Module, scheme: Scheme, calibrate: Callable[[nn.Module], object]

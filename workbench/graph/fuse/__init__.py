@@ -9,7 +9,8 @@ as it is, or goes to another backend with `options={"inner": "inductor"}` (or th
 model itself is as before, and so is training, where nothing is fused.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +22,20 @@ from workbench.graph.fuse.layers import join_layers
 from workbench.graph.fuse.rows import fuse_rows
 from workbench.ops import native
 
-__all__ = ["backend", "fuse"]
+__all__ = ["backend", "counting", "fuse"]
+
+
+_counting: list[dict[str, int]] = []
+
+
+@contextmanager
+def counting(counts: dict[str, int]) -> Iterator[None]:
+    """Add to `counts` how many ops of each kind are made inside."""
+    _counting.append(counts)
+    try:
+        yield
+    finally:
+        _counting.remove(counts)
 
 
 def backend(
@@ -29,7 +43,9 @@ def backend(
 ) -> Callable[..., Any]:
     """Fuse what can be, then compile with the backend `options["inner"]`."""
     if not torch.is_grad_enabled() and native.status().problem is None:
-        fuse(graph.graph)
+        for kind, count in fuse(graph.graph).items():
+            for counts in _counting:
+                counts[kind] = counts.get(kind, 0) + count
         graph.recompile()
     inner = lookup_backend((options or {}).get("inner", "eager"))
     return inner(graph, inputs)  # type: ignore[no-any-return]

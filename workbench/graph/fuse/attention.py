@@ -115,7 +115,7 @@ def _rotated(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node] | None:
     if not (native_float(x) and whole is not None and whole.dim() == 4):
         return None
     half, odd = divmod(whole.shape[-1], 2)
-    halves = turned.args[0] if is_call(turned, torch.cat) else ()
+    halves: Any = turned.args[0] if is_call(turned, torch.cat) else ()
     if odd or len(halves) != 2 or arguments(turned, "tensors", "dim")["dim"] != -1:
         return None
     negative, first = halves

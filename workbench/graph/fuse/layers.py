@@ -25,7 +25,7 @@ OF_ROWS = (
 NO_LAYERS: dict[str, Any] = dict.fromkeys(OF_ROWS, ()) | {
     "bits": 8, "digits": 1, "input_scale": None, "multiplier": None,
 }  # fmt: skip
-DIGITS = {
+DIGITS: dict[Any, int] = {
     torch.ops.workbench.a8_linear_native.default: 1,
     torch.ops.workbench.weight_only_linear_native.default: OF_DTYPE,
 }

@@ -68,7 +68,7 @@ def without_dropout(node: Any) -> Any:
 
 
 def changed(node: fx.Node) -> bool:
-    """Whether something writes to what `node` computes, so that reading it later is another thing."""
+    """Whether something writes to what `node` computes: read later, it is another thing."""
     return any(
         user.op == "call_method" and user.target.endswith("_") and user.args[0] is node  # type: ignore[union-attr]
         for user in node.users

@@ -59,11 +59,11 @@ def fuse_rows(graph: fx.Graph) -> int:
 
 def norm(node: fx.Node) -> Rows | None:
     """The norm whose result `node` is, of the last dimension and in any of its spellings."""
-    if is_call(node, functional.layer_norm):
+    if is_call(node, functional.layer_norm, torch.layer_norm):
         given = arguments(node, "input", "normalized_shape", "weight", "bias", "eps")
         epsilon = 1e-5 if given["eps"] is None else given["eps"]
         return _of_last(node, given, "layer_norm", bias=given["bias"], epsilon=epsilon)
-    if is_call(node, functional.rms_norm):
+    if is_call(node, functional.rms_norm, torch.rms_norm):
         given = arguments(node, "input", "normalized_shape", "weight", "eps")
         found = _of_last(node, given, "rms_norm", epsilon=given["eps"])
         return found if given["eps"] is not None else None
@@ -83,21 +83,20 @@ def _spelled_out(node: fx.Node) -> Rows | None:
         for wide, root in _either_way(pair(scaled.args[0] if rounded else scaled, PRODUCTS)):
             if not is_call(root, torch.rsqrt):
                 continue
-            sum_of = pair(root.args[0], ADDS)
-            mean = sum_of[0] if sum_of is not None else None
-            square = mean.args[0] if method(mean, "mean") else None
-            x = wide.args[0] if method(wide, "to", "float") else wide
+            mean: Any
+            mean, epsilon = pair(root.args[0], ADDS) or (None, None)
+            square: Any = mean.args[0] if method(mean, "mean") else None
             if (
                 method(square, "pow")
                 and square.args == (wide, 2)
                 and arguments(mean, "self", "dim", "keepdim") == _MEAN | {"self": square}
-                and isinstance(sum_of[1], float)  # type: ignore[index]
+                and isinstance(epsilon, float)
                 and _is_float32(wide)
                 and (rounded or like(wide, node))
                 and native_float(gain)
                 and value(gain).dim() == 1  # type: ignore[union-attr]
             ):
-                epsilon = sum_of[1]  # type: ignore[index]
+                x = wide.args[0] if method(wide, "to", "float") else wide
                 return Rows.of(node, x, "rms_norm", gain=gain, epsilon=epsilon, round_early=rounded)
     return None
 
