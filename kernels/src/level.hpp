@@ -5,18 +5,7 @@
 
 namespace workbench {
 
-struct Input {  // what the layers of one wb_linears share
-    const void *x;
-    int x_dtype;
-    int64_t x_stride, m, k;
-    int bits;
-    int64_t groups;
-    const float *multiplier;
-    int one_multiplier;
-    const float *step;
-    int digits;
-    int threads;
-};
+using Input = wb_input;
 
 struct Linear : Input, wb_output {};
 

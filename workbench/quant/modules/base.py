@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from workbench.ops.packing import pack, packed_words
+from workbench.ops.weights import by_row
 from workbench.quant.args import QuantArgs
 from workbench.quant.calibration import active_calibration
 from workbench.quant.modules.activations import QActivations
-from workbench.quant.modules.panels import QPanels
+from workbench.quant.modules.panels import NUMBERS, QPanels
 from workbench.quant.modules.registry import class_name, quantized_class, registry
 from workbench.quant.modules.twin import twin_of, unparametrized
 from workbench.quant.optimizers import Optimizer, default_optimizer
@@ -31,7 +32,7 @@ class QModule(QActivations, QPanels):
     * `weight_scale`      float32 [out, groups], or [1] for all
     * `weight_zero_point` int8 or float32 in the shape of the scale, where affine
 
-    and those of `QActivations`. The attribute `weight` is then a `QTensor` view of them. Subclasses
+    (`QPanels` says how they lie where the native kernels read them) and those of `QActivations`. The attribute `weight` is then a `QTensor` view of them. Subclasses
     say which attributes are weights and what forward does with them.
     """
 
@@ -155,12 +156,14 @@ class QModule(QActivations, QPanels):
             data = self._buffers.get(name)
         if data is None:
             data = self._buffers[f"{name}_packed"]
-        scale = self._buffers[f"{name}_scale"]
+        scale, point = self._buffers[f"{name}_scale"], self._buffers.get(f"{name}_zero_point")
         assert data is not None
         assert scale is not None
-        bits = self.args_of(name).qtype.bits
+        bits, rows = self.args_of(name).qtype.bits, self.shapes[name][0]
         layout = Layout(self.shapes[name], bits, self.transposed, self.like.dtype)
-        return QTensor(data, scale, self._buffers.get(f"{name}_zero_point"), layout)
+        if data.dtype == torch.uint8:  # in panels, and so are its numbers
+            scale, point = by_row(scale, rows), None if point is None else by_row(point, rows)
+        return QTensor(data, scale, point, layout)
 
     def weight_now(self, name: str = "weight") -> Tensor:
         """The float weight to compute with: as it is in calibration, rounded otherwise."""
@@ -304,7 +307,9 @@ class QModule(QActivations, QPanels):
                 self.read = True
             elif self.read and not self.called and name in self._parameters:
                 return self.fake_quantize_weight(name)  # whoever reads it multiplies by it
-        return super().__getattr__(name)
+        found = super().__getattr__(name)
+        is_in_panels = name in NUMBERS and self._buffers.get("panels") is not None
+        return by_row(found, self.shapes["weight"][0]) if is_in_panels else found
 
     def extra_repr(self) -> str:
         def told(args: QuantArgs | None) -> str:
