@@ -12,8 +12,8 @@
 // side as its lines do, and decoding reads few streams.
 //
 // Activations: blocks of 16 rows, for each 64 inputs a tile of 16 x 64 bytes. Digits of one
-// activation row are neighbouring rows of the block, the highest first. Few rows in all lie in tiles
-// of no more than these, so that a long one stays in the first cache.
+// activation row are neighbouring rows of the block, the highest first. The digits of a single row lie
+// in tiles of no more than these, so that a long row stays in the first cache.
 #pragma once
 
 #include <cstdint>
@@ -47,10 +47,7 @@ inline int64_t number_at(int64_t row, int64_t group, int64_t groups) {
 }
 
 inline int64_t rows_per_block(int64_t digits) { return 16 / digits; }  // of x, in 16 rows of digits
-constexpr int FEW_ROWS = 8;  // of digits
-inline int64_t tile_rows(int64_t rows_of_digits) {
-    return rows_of_digits <= FEW_ROWS ? rows_of_digits : 16;
-}
+inline int64_t tile_bytes(int64_t rows, int64_t digits) { return rows == 1 ? digits * 64 : TILE; }
 inline int64_t digit_at(int64_t input, int64_t tile) { return (input >> 6) * tile + (input & 63); }
 inline int64_t padded_inputs(int64_t k) { return ceil_div(k, 64) * 64; }
 

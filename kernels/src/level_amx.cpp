@@ -8,7 +8,8 @@
 namespace workbench {
 namespace {
 
-constexpr int PAIR = 2;     // panels, and blocks of rows, that share their tiles
+constexpr int PAIR = 2;      // panels, and blocks of rows, that share their tiles
+constexpr int FEW_ROWS = 8;  // of digits: below, tiles would be mostly empty
 
 // Widen `count` panels to one byte a value; 8-bit weights are used where they lie.
 template <int BITS>
@@ -105,7 +106,7 @@ void part_in_tiles(const Linear &c, const Activations &a, int64_t top, int64_t b
 template <int D>
 void part_of_digits(const Linear &c, const Activations &a, int64_t row, int64_t rows_end,
                     int64_t panel, int64_t panels_end) {
-    if ((rows_end - row) * D <= FEW_ROWS)  // tiles would be mostly empty
+    if ((rows_end - row) * D <= FEW_ROWS)
         return part_of<D>(c, a, row, rows_end, panel, panels_end);
     if (c.bits == 8) part_in_tiles<D, 8>(c, a, row, rows_end, panel, panels_end);
     if (c.bits == 4) part_in_tiles<D, 4>(c, a, row, rows_end, panel, panels_end);

@@ -37,12 +37,14 @@ inline int32_t load_four(const int8_t *p) {
 }
 
 // Sums of products over lines [line, end) of `P` panels, for `R` rows of digits, from `starts` on:
-// the one loop that takes the time, in a function of its own so that registers suffice.
-template <int R, int P, int BITS>
+// the one loop that takes the time, in a function of its own so that registers suffice. Rows of x are
+// `tile` bytes from one 64 inputs to the next; a constant unless it may be the only one.
+template <int R, int P, int BITS, bool ONE_ROW>
 __attribute__((noinline)) void multiply(const uint8_t *w, int64_t stride, int64_t line, int64_t end,
                                         const int8_t *const *rows, int64_t tile,
                                         const int32_t *const *starts, int32_t *out) {
     constexpr int FIELDS = 8 / BITS;
+    if constexpr (!ONE_ROW) tile = TILE;
     Sums<BITS> sums[R][P];
     const int8_t *x[R];
     WB_EACH(r, R)
@@ -106,7 +108,7 @@ void block(const Linear &c, const Activations &a, int64_t row, int64_t panel) {
     for (int64_t g = 0; g < c.groups; ++g) {
         const uint8_t *w = c.packed + panel * stride;
         const int64_t line = g * group_lines, end = line + group_lines;
-        multiply<R, P, BITS>(w, stride, line, end, x, a.tile, starts, sums);
+        multiply<R, P, BITS, M == 1>(w, stride, line, end, x, a.tile, starts, sums);
         for (int r = 0; r < R; ++r) ++starts[r];
         for (int p = 0; p < P; ++p) {
             const Columns to = columns(c, panel + p);
@@ -252,7 +254,7 @@ inline int run(const Input &in, const wb_output *outputs, int count, Part multip
         scratch(0, digit_bytes + 4 * (starts + in.m * groups + in.m + threads * padded) + 64));
     if (!memory) return 1;
     a.digits = reinterpret_cast<int8_t *>(memory);
-    a.tile = tile_rows(in.m * digits) * 64;
+    a.tile = tile_bytes(in.m, digits);
     a.row = reinterpret_cast<float *>(memory + digit_bytes);  // 64-byte aligned, as blocks are
     a.starts = reinterpret_cast<int32_t *>(a.row + threads * padded);
     a.sums = reinterpret_cast<float *>(a.starts + starts);

@@ -32,8 +32,9 @@ class QModule(QActivations, QPanels):
     * `weight_scale`      float32 [out, groups], or [1] for all
     * `weight_zero_point` int8 or float32 in the shape of the scale, where affine
 
-    (`QPanels` says how they lie where the native kernels read them) and those of `QActivations`. The attribute `weight` is then a `QTensor` view of them. Subclasses
-    say which attributes are weights and what forward does with them.
+    and those of `QActivations`; `QPanels` says how they lie where the native kernels read them. The
+    attribute `weight` is then a `QTensor` view of them. Subclasses say which attributes are weights
+    and what forward does with them.
     """
 
     weight_names: tuple[str, ...] = ("weight",)
