@@ -309,8 +309,13 @@ class QModule(QActivations, QPanels):
             elif self.read and not self.called and name in self._parameters:
                 return self.fake_quantize_weight(name)  # whoever reads it multiplies by it
         found = super().__getattr__(name)
-        is_in_panels = name in NUMBERS and self._buffers.get("panels") is not None
-        return by_row(found, self.shapes["weight"][0]) if is_in_panels else found
+        if (
+            name in NUMBERS
+            and isinstance(found, Tensor)
+            and self._buffers.get("panels") is not None
+        ):
+            return by_row(found, self.shapes["weight"][0])
+        return found
 
     def extra_repr(self) -> str:
         def told(args: QuantArgs | None) -> str:
