@@ -56,8 +56,9 @@ WB_API void wb_unpack(const uint8_t *packed, int64_t rows, int64_t columns, int 
 /* One linear layer of several that read the same activations.
  *
  * packed      from wb_pack, [n, k]
- * scale, zero [groups][n] (so a group's scales lie side by side), `zero` of type F32 or I8, or
- *             NULL; with one_scale, scale[0] and zero[0] hold for all
+ * scale, zero [ceil(n / 16)][groups][16], in panels as the weights are, numbers of rows beyond n
+ *             being anything; `zero` of type F32 or I8, or NULL; with one_scale, scale[0] and zero[0]
+ *             hold for all
  * bias        [n] of type bias_dtype, or NULL
  * y           [m, n] of type y_dtype, rows `n` apart
  */
@@ -74,20 +75,28 @@ struct wb_output {
     int64_t y_dtype;
 };
 
-/* `count` linear layers of one x, quantized once; 0, or 1 where a size is not what the kernels can
- * do, or memory ran out.
+/* What several linear layers share. Like wb_output it has fields of 8 bytes alone, which is what a
+ * caller from Python packs fastest.
  *
- * x           [m, k], rows `x_stride` elements apart
+ * x           [m, k] of type x_dtype, rows `x_stride` elements apart
  * bits        of all their weights, in `groups` groups each
  * multiplier  [k], or [1] with one_multiplier, or NULL
  * step        the static step of the activations [1], their multiplier holding its inverse; or
  *             NULL: each row has its own, max|row| / (largest value of `digits` digits)
  * digits      1, 2 or 3
  */
-WB_API int wb_linears(const void *x, int x_dtype, int64_t x_stride, int64_t m, int64_t k, int bits,
-                      int64_t groups, const float *multiplier, int one_multiplier,
-                      const float *step, int digits, const struct wb_output *outputs, int count,
-                      int threads);
+struct wb_input {
+    const void *x;
+    int64_t x_dtype, x_stride, m, k, bits, groups;
+    const float *multiplier;
+    int64_t one_multiplier;
+    const float *step;
+    int64_t digits, threads;
+};
+
+/* `count` linear layers of one x, quantized once; 0, or 1 where a size is not what the kernels can
+ * do, or memory ran out. */
+WB_API int wb_linears(const struct wb_input *input, const struct wb_output *outputs, int count);
 
 /* Rows [m, n] that linear layers read, computed from others of the same type just before: the norm
  * of a sum, or a product.
@@ -117,11 +126,10 @@ struct wb_source {
 /* Only the rows. */
 WB_API int wb_rows(const struct wb_source *source, float epsilon, int threads);
 
-/* The rows, and what wb_linears computes of y. */
-WB_API int wb_source_linears(const struct wb_source *source, float epsilon, int bits,
-                             int64_t groups, const float *multiplier, int one_multiplier,
-                             const float *step, int digits, const struct wb_output *outputs,
-                             int count, int threads);
+/* The rows, and what wb_linears computes of y: `input` says all but x, its type and sizes. */
+WB_API int wb_source_linears(const struct wb_source *source, float epsilon,
+                             const struct wb_input *input, const struct wb_output *outputs,
+                             int count);
 
 /* y = softmax(q k^T * scale + mask) v for each head, in float32 inside.
  *
@@ -162,8 +170,8 @@ struct wb_rotation {
 /* `count` of them, one after the other: queries and keys. */
 WB_API int wb_rotate(const struct wb_rotation *rotations, int count);
 
-/* Rows of a packed, quantized embedding in float: y[i] = (q[id[i]] - zero) * scale. Returns 1 and
- * writes nothing where an id is out of range. */
+/* Rows of a packed, quantized embedding in float: y[i] = (q[id[i]] - zero) * scale, the numbers as
+ * in wb_output. Returns 1 and writes nothing where an id is out of range. */
 WB_API int wb_embedding(const int64_t *ids, int64_t count, const uint8_t *packed, int bits,
                         int64_t rows, int64_t columns, int64_t groups, const float *scale,
                         int one_scale, const void *zero, int zero_dtype, void *y, int y_dtype);

@@ -14,11 +14,19 @@ constexpr int OFFSET[] = {0, 0, 2, 0, 8, 0, 0, 0, 128};  // of packed weights, b
 
 struct Activations {
     int8_t *digits;   // blocks
+    int64_t tile;     // bytes from one tile of a block to the next
     int32_t *starts;  // [row][digit][group]: what a sum starts with, -offset * sum of digits
     float *sums;      // [row][group]: the sum of v, where weights have zero points
     float *steps;     // [row]
     float *row;       // one row in float for each thread
-    int64_t row_floats;
+
+    // Where the first 64 of a digit of a row lie, of `D` digits to a number and `k` inputs.
+    template <int D>
+    int8_t *digit(int64_t row, int64_t which, int64_t k) const {
+        const int64_t per_block = rows_per_block(D);
+        return digits + (row / per_block) * padded_inputs(k) * 16 +
+               ((row % per_block) * D + which) * 64;
+    }
 };
 
 inline Floats multiplied(const Input &c, Floats x, int64_t at, int count) {
@@ -53,12 +61,12 @@ inline float load_row(const Input &c, const Activations &a, int64_t r) {
 
 template <int D, bool STATIC>
 inline void write_digits(const Input &c, const Activations &a, int64_t r) {
-    const int64_t padded = padded_inputs(c.k), per_block = rows_per_block(D);
+    const int64_t padded = padded_inputs(c.k), tile = a.tile;
     // Stores of bytes may alias anything: what the loop reads is copied first.
     const int64_t groups = c.groups, size = c.k / groups;
     const bool apart = groups > 1 && size % 16;  // groups end inside of sixteen
     const float *row = a.row;
-    int8_t *out = a.digits + (r / per_block) * padded * 16 + (r % per_block) * D * 64;
+    int8_t *out = a.digit<D>(r, 0, c.k);
     const Floats low = all(D == 1 ? -128.0f : -LARGEST[D]), high = all(LARGEST[D]);
     const bool numbers = a.steps[r] == a.steps[r];
     const Floats inverse = all(numbers ? 1.0f / a.steps[r] : 0.0f);
@@ -85,7 +93,7 @@ inline void write_digits(const Input &c, const Activations &a, int64_t r) {
         else v = mul(v, inverse);
         if (STATIC || D > 1) v = lesser(greater(v, low), high);  // one digit of its own row fits
         Ints rest = rounded(v);
-        int8_t *to = out + (k / 64) * TILE + k % 64;
+        int8_t *to = out + digit_at(k, tile);
         for (int d = D - 1; d >= 0; --d) {
             const Ints digit = d ? low_digit(rest) : rest;
             rest = shift_digit(minus(rest, digit));
@@ -105,7 +113,7 @@ inline void write_digits(const Input &c, const Activations &a, int64_t r) {
     for (int64_t k = 0, group = 0; apart && group < groups; ++group) {
         for (int d = 0; d < D; ++d) found[d] = 0;
         for (const int64_t end = k + size; k < end; ++k)
-            for (int d = 0; d < D; ++d) found[d] += out[(k / 64) * TILE + k % 64 + d * 64];
+            for (int d = 0; d < D; ++d) found[d] += out[digit_at(k, tile) + d * 64];
         finish_group(group, found);
     }
 }
@@ -125,10 +133,11 @@ inline void quantize_row(const Input &c, Activations a, int64_t r) {
 inline void clear_rest(const Input &c, const Activations &a) {
     const int64_t per_block = rows_per_block(c.digits), blocks = ceil_div(c.m, per_block);
     const int64_t padded = padded_inputs(c.k);
-    const int64_t used = (c.m - (blocks - 1) * per_block) * c.digits;
+    const int64_t used = (c.m - (blocks - 1) * per_block) * c.digits, all_of_it = a.tile / 64;
     int8_t *block = a.digits + (blocks - 1) * padded * 16;
     for (int64_t tile = 0; tile < padded / 64; ++tile)
-        std::memset(block + tile * TILE + used * 64, 0, static_cast<size_t>((16 - used) * 64));
+        std::memset(block + tile * a.tile + used * 64, 0,
+                    static_cast<size_t>((all_of_it - used) * 64));
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 
 #include "layout.hpp"
 #include "level.hpp"
+#include "vec_portable.hpp"
 #include "workbench_kernels.h"
 
 namespace workbench {
@@ -134,10 +135,10 @@ using namespace workbench;
 
 namespace {
 
-bool known_bits(int bits) { return bits == 2 || bits == 4 || bits == 8; }
+bool known_bits(int64_t bits) { return bits == 2 || bits == 4 || bits == 8; }
 
 // Groups end with whole lines, and sums of products stay within int32.
-bool can_group(int64_t k, int64_t groups, int bits) {
+bool can_group(int64_t k, int64_t groups, int64_t bits) {
     if (groups < 1 || k / groups > 131071) return false;
     return groups == 1 || (k % groups == 0 && k / groups % inputs_per_line(bits) == 0);
 }
@@ -148,13 +149,10 @@ float zero_at(const void *zero, int dtype, int64_t at) {
                           : static_cast<const float *>(zero)[at];
 }
 
-float brain(float value) {
-    uint32_t b;
-    std::memcpy(&b, &value, 4);
-    if (value == value) b = b + 0x7fff + ((b >> 16) & 1);
-    b &= 0xffff0000u;
-    std::memcpy(&value, &b, 4);
-    return value;
+void write(void *y, int dtype, int64_t at, float value) {
+    if (dtype == WB_F32) static_cast<float *>(y)[at] = value;
+    else static_cast<uint16_t *>(y)[at] = dtype == WB_BF16 ? float_to_brain(value)
+                                                           : float_to_half(value);
 }
 
 }  // namespace
@@ -200,30 +198,31 @@ void wb_unpack(const uint8_t *packed, int64_t rows, int64_t columns, int bits, i
         }
 }
 
-int wb_linears(const void *x, int x_dtype, int64_t x_stride, int64_t m, int64_t k, int bits,
-               int64_t groups, const float *multiplier, int one_multiplier, const float *step,
-               int digits, const wb_output *outputs, int count, int threads) {
-    if (!known_bits(bits) || digits < 1 || digits > 3 || !can_group(k, groups, bits)) return 1;
-    if (m == 0) return 0;
-    const Input in = {x, x_dtype, x_stride, m, k, bits, groups, multiplier, one_multiplier, step,
-                      digits, forked ? 1 : threads, nullptr};
+static int checked_linears(Input in, const wb_output *outputs, int count) {
+    if (!known_bits(in.bits) || in.digits < 1 || in.digits > 3) return 1;
+    if (!can_group(in.k, in.groups, in.bits)) return 1;
+    if (in.m == 0) return 0;
+    if (forked) in.threads = 1;
     return levels[current()]->linears(in, outputs, count);
+}
+
+int wb_linears(const wb_input *input, const wb_output *outputs, int count) {
+    return checked_linears({*input, nullptr}, outputs, count);
 }
 
 int wb_rows(const wb_source *source, float epsilon, int threads) {
     return levels[current()]->rows({*source, epsilon}, forked ? 1 : threads);
 }
 
-int wb_source_linears(const wb_source *source, float epsilon, int bits, int64_t groups,
-                      const float *multiplier, int one_multiplier, const float *step, int digits,
-                      const wb_output *outputs, int count, int threads) {
-    const int64_t k = source->n;
-    if (!known_bits(bits) || digits < 1 || digits > 3 || !can_group(k, groups, bits)) return 1;
-    if (source->m == 0) return 0;
+int wb_source_linears(const wb_source *source, float epsilon, const wb_input *input,
+                      const wb_output *outputs, int count) {
     const Source rows = {*source, epsilon};
-    const Input in = {source->y, static_cast<int>(source->dtype), k, source->m, k, bits, groups,
-                      multiplier, one_multiplier, step, digits, forked ? 1 : threads, &rows};
-    return levels[current()]->linears(in, outputs, count);
+    Input in = {*input, &rows};
+    in.x = source->y;
+    in.x_dtype = source->dtype;
+    in.x_stride = in.k = source->n;
+    in.m = source->m;
+    return checked_linears(in, outputs, count);
 }
 
 int wb_rotate(const wb_rotation *rotations, int count) {
@@ -240,26 +239,19 @@ int wb_attention(const struct wb_heads *heads, float scale, int threads) {
 int wb_embedding(const int64_t *ids, int64_t count, const uint8_t *packed, int bits, int64_t rows,
                  int64_t columns, int64_t groups, const float *scale, int one_scale,
                  const void *zero, int zero_dtype, void *y, int y_dtype) {
-    if (!known_bits(bits) || groups < 1 || columns % groups || y_dtype == WB_F16) return 1;
+    if (!known_bits(bits) || groups < 1 || columns % groups) return 1;
     for (int64_t i = 0; i < count; ++i)
         if (ids[i] < 0 || ids[i] >= rows) return 1;
     const int offset = 1 << (bits - 1), mask = (1 << bits) - 1;
     const int64_t size = columns / groups;
     for (int64_t i = 0; i < count; ++i)
         for (int64_t g = 0, k = 0; g < groups; ++g) {
-            const int64_t number = one_scale ? 0 : g * rows + ids[i];
+            const int64_t number = one_scale ? 0 : number_at(ids[i], g, groups);
             const float by = scale[number], middle = zero_at(zero, zero_dtype, number);
             for (const int64_t end = k + size; k < end; ++k) {
                 const Place at = place(ids[i], k, columns, bits);
                 const int q = ((packed[at.byte] >> at.shift) & mask) - offset;
-                const float value = (static_cast<float>(q) - middle) * by;
-                if (y_dtype == WB_F32) {
-                    static_cast<float *>(y)[i * columns + k] = value;
-                } else {
-                    const float short_value = brain(value);
-                    std::memcpy(static_cast<uint16_t *>(y) + i * columns + k,
-                                reinterpret_cast<const char *>(&short_value) + 2, 2);
-                }
+                write(y, y_dtype, i * columns + k, (static_cast<float>(q) - middle) * by);
             }
         }
     return 0;

@@ -59,20 +59,17 @@ struct Columns {
     int count;
 
     Floats scale(int64_t group) const {
-        return c.one_scale ? all(c.scale[0])
-                                     : load_some(c.scale + group * c.n + at, count);
+        return c.one_scale ? all(c.scale[0]) : load(c.scale + number_at(at, group, c.groups));
     }
     Floats zero(int64_t group) const {
         if (!c.zero) return all(0);
-        const int64_t first = c.one_scale ? 0 : group * c.n + at;
+        const int64_t first = c.one_scale ? 0 : number_at(at, group, c.groups);
         if (c.zero_dtype == WB_F32) {
             const float *zero = static_cast<const float *>(c.zero) + first;
-            return c.one_scale ? all(*zero) : load_some(zero, count);
+            return c.one_scale ? all(*zero) : load(zero);
         }
         const int8_t *zero = static_cast<const int8_t *>(c.zero) + first;
-        int32_t wide[LANES] = {};
-        for (int i = 0; i < count; ++i) wide[i] = zero[c.one_scale ? 0 : i];
-        return to_floats(load_ints(wide));
+        return c.one_scale ? all(*zero) : to_floats(load_bytes(zero));
     }
     void finish(Floats v, int64_t row, float step) const {
         v = mul(v, all(step));

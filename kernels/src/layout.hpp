@@ -8,8 +8,12 @@
 // Inputs are padded to whole lines, rows to whole panels; one tile of padding ends it all, since a
 // tile load may read past the last line.
 //
+// Scales and zero points: for each panel and group those of its 16 rows, so that a panel's lie side by
+// side as its lines do, and decoding reads few streams.
+//
 // Activations: blocks of 16 rows, for each 64 inputs a tile of 16 x 64 bytes. Digits of one
-// activation row are neighbouring rows of the block, the highest first.
+// activation row are neighbouring rows of the block, the highest first. The digits of a single row lie
+// in tiles of no more than these, so that a long row stays in the first cache.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +25,9 @@ constexpr int64_t LINE = 64;   // bytes
 constexpr int64_t TILE = 1024;
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t inputs_per_line(int bits) { return 32 / bits; }
-inline int64_t lines(int64_t k, int bits) { return ceil_div(k, inputs_per_line(bits)); }
-inline int64_t panel_bytes(int64_t k, int bits) { return lines(k, bits) * LINE; }
+inline int64_t inputs_per_line(int64_t bits) { return 32 / bits; }
+inline int64_t lines(int64_t k, int64_t bits) { return ceil_div(k, inputs_per_line(bits)); }
+inline int64_t panel_bytes(int64_t k, int64_t bits) { return lines(k, bits) * LINE; }
 inline int64_t panels(int64_t n) { return ceil_div(n, LANES); }
 
 struct Place {
@@ -38,7 +42,13 @@ inline Place place(int64_t row, int64_t input, int64_t k, int bits) {
             static_cast<int>(in_line / 4) * bits};
 }
 
-inline int64_t rows_per_block(int digits) { return 16 / digits; }  // of x, in 16 rows of digits
+inline int64_t number_at(int64_t row, int64_t group, int64_t groups) {
+    return (row / LANES * groups + group) * LANES + row % LANES;
+}
+
+inline int64_t rows_per_block(int64_t digits) { return 16 / digits; }  // of x, in 16 rows of digits
+inline int64_t tile_bytes(int64_t rows, int64_t digits) { return rows == 1 ? digits * 64 : TILE; }
+inline int64_t digit_at(int64_t input, int64_t tile) { return (input >> 6) * tile + (input & 63); }
 inline int64_t padded_inputs(int64_t k) { return ceil_div(k, 64) * 64; }
 
 }  // namespace workbench

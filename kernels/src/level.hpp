@@ -9,17 +9,7 @@ struct Source : wb_source {
     float epsilon;
 };
 
-struct Input {  // what the layers of one wb_linears share
-    const void *x;
-    int x_dtype;
-    int64_t x_stride, m, k;
-    int bits;
-    int64_t groups;
-    const float *multiplier;
-    int one_multiplier;
-    const float *step;
-    int digits;
-    int threads;
+struct Input : wb_input {  // what the layers of one wb_linears share
     const Source *source;  // what computes x first, or NULL
 };
 

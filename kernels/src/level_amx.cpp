@@ -9,7 +9,7 @@
 namespace workbench {
 namespace {
 
-constexpr int PAIR = 2;     // panels, and blocks of rows, that share their tiles
+constexpr int PAIR = 2;      // panels, and blocks of rows, that share their tiles
 constexpr int FEW_ROWS = 8;  // of digits: below, tiles would be mostly empty
 
 // Widen `count` panels to one byte a value; 8-bit weights are used where they lie.
@@ -21,7 +21,7 @@ const uint8_t *widened(const Linear &c, int64_t panel, int64_t count, uint8_t *t
     const int64_t all_lines = lines(c.k, BITS), stride = padded_inputs(c.k) * LANES;
     for (int64_t p = 0; p < count; ++p)
         for (int64_t line = 0; line < all_lines; ++line) {
-            const Bytes packed = load_line(from + (p * all_lines + line) * LINE);
+            const Bytes<BITS> packed = load_line<BITS>(from + (p * all_lines + line) * LINE);
             for (int f = 0; f < FIELDS; ++f)
                 _mm512_storeu_si512(to + p * stride + (line * FIELDS + f) * LINE,
                                     field<BITS>(packed, f));
@@ -66,7 +66,7 @@ void part_in_tiles(const Linear &c, const Activations &a, int64_t top, int64_t b
             for (int64_t g = 0, k = 0; g < c.groups; ++g) {
                 for (int64_t r = 0; r < rows_here * D; ++r) {
                     const int64_t at = (r / (per_block * D)) * 16 + r % (per_block * D);
-                    const Sums from = start(a.starts[(row * D + r) * c.groups + g]);
+                    const Sums<BITS> from = start<BITS>(a.starts[(row * D + r) * c.groups + g]);
                     store_ints(sums + at * 32, from);
                     store_ints(sums + at * 32 + 16, from);
                 }
@@ -75,7 +75,7 @@ void part_in_tiles(const Linear &c, const Activations &a, int64_t top, int64_t b
                 WB_TILE_LOAD(2, sums + 16 * 32, 128);
                 WB_TILE_LOAD(3, sums + 16 * 32 + 16, 128);
                 for (const int64_t end = k + size; k < end; k += inputs) {
-                    const int64_t at = (k / 64) * TILE + k % 64;
+                    const int64_t at = digit_at(k, TILE);
                     WB_TILE_LOAD(6, w + k * LANES, LINE);
                     WB_TILE_LOAD(4, x + at, 64);
                     WB_TILE_LOAD(7, w1 + k * LANES, LINE);
@@ -107,7 +107,8 @@ void part_in_tiles(const Linear &c, const Activations &a, int64_t top, int64_t b
 template <int D>
 void part_of_digits(const Linear &c, const Activations &a, int64_t row, int64_t rows_end,
                     int64_t panel, int64_t panels_end) {
-    if ((rows_end - row) * D <= FEW_ROWS) return part_of<D>(c, a, row, rows_end, panel, panels_end);
+    if ((rows_end - row) * D <= FEW_ROWS)
+        return part_of<D>(c, a, row, rows_end, panel, panels_end);
     if (c.bits == 8) part_in_tiles<D, 8>(c, a, row, rows_end, panel, panels_end);
     if (c.bits == 4) part_in_tiles<D, 4>(c, a, row, rows_end, panel, panels_end);
     if (c.bits == 2) part_in_tiles<D, 2>(c, a, row, rows_end, panel, panels_end);

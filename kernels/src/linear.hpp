@@ -30,37 +30,61 @@ __attribute__((always_inline)) inline void each(const F &f) {
 
 constexpr int64_t AHEAD = 4096;  // bytes to fetch ahead of a panel, as measured in decoding
 
+inline int32_t load_four(const int8_t *p) {
+    int32_t four;
+    std::memcpy(&four, p, 4);
+    return four;
+}
+
 // Sums of products over lines [line, end) of `P` panels, for `R` rows of digits, from `starts` on:
-// the one loop that takes the time, in a function of its own so that registers suffice.
-template <int R, int P, int BITS>
+// the one loop that takes the time, in a function of its own so that registers suffice. Rows of x are
+// `tile` bytes from one 64 inputs to the next; a constant unless it may be the only one.
+template <int R, int P, int BITS, bool ONE_ROW>
 __attribute__((noinline)) void multiply(const uint8_t *w, int64_t stride, int64_t line, int64_t end,
-                                        const int8_t *const *rows, const int32_t *const *starts,
-                                        int32_t *out) {
+                                        const int8_t *const *rows, int64_t tile,
+                                        const int32_t *const *starts, int32_t *out) {
     constexpr int FIELDS = 8 / BITS;
-    Sums sums[R][P];
+    if constexpr (!ONE_ROW) tile = TILE;
+    Sums<BITS> sums[R][P];
     const int8_t *x[R];
     WB_EACH(r, R)
         x[r] = rows[r];
         const int32_t from = *starts[r];
-        WB_EACH(p, P) sums[r][p] = start(from); WB_END
+        WB_EACH(p, P) sums[r][p] = start<BITS>(from); WB_END
     WB_END
     for (; line < end; ++line) {
-        Bytes packed[P];
+        Bytes<BITS> packed[P];
         WB_EACH(p, P)
-            packed[p] = load_line(w + p * stride + line * LINE);
+            packed[p] = load_line<BITS>(w + p * stride + line * LINE);
             __builtin_prefetch(w + p * stride + line * LINE + AHEAD);
         WB_END
-        WB_EACH(f, FIELDS)
-            const int64_t k = (line * FIELDS + f) * 4;
-            const int64_t at = (k / 64) * TILE + k % 64;
-            Bytes values[P];
-            WB_EACH(p, P) values[p] = field<BITS>(packed[p], f); WB_END
-            WB_EACH(r, R)
-                int32_t four;
-                std::memcpy(&four, x[r] + at, 4);
-                WB_EACH(p, P) multiply_add(sums[r][p], values[p], four); WB_END
+        const int64_t at = digit_at(line * FIELDS * 4, tile);
+        if constexpr (IN_PAIRS<BITS>) {
+            Bytes<BITS> values[FIELDS][P];
+            WB_EACH(f, FIELDS)
+                WB_EACH(p, P) values[f][p] = field<BITS>(packed[p], f); WB_END
             WB_END
-        WB_END
+            WB_EACH(r, R)
+                Bytes<BITS> pairs[P];
+                WB_EACH(f, FIELDS)
+                    const int32_t four = load_four(x[r] + at + f * 4);
+                    WB_EACH(p, P)
+                        const auto products = multiply_pairs(values[f][p], four);
+                        pairs[p] = f ? join_pairs(pairs[p], products) : products;
+                    WB_END
+                WB_END
+                WB_EACH(p, P) add_pairs(sums[r][p], pairs[p]); WB_END
+            WB_END
+        } else {
+            WB_EACH(f, FIELDS)
+                Bytes<BITS> values[P];
+                WB_EACH(p, P) values[p] = field<BITS>(packed[p], f); WB_END
+                WB_EACH(r, R)
+                    const int32_t four = load_four(x[r] + at + f * 4);
+                    WB_EACH(p, P) multiply_add<BITS>(sums[r][p], values[p], four); WB_END
+                WB_END
+            WB_END
+        }
     }
     WB_EACH(r, R)
         WB_EACH(p, P) store_ints(out + (r * P + p) * LANES, total(sums[r][p])); WB_END
@@ -71,21 +95,20 @@ __attribute__((noinline)) void multiply(const uint8_t *w, int64_t stride, int64_
 template <int M, int D, int P, int BITS>
 void block(const Linear &c, const Activations &a, int64_t row, int64_t panel) {
     constexpr int R = M * D;
-    const int64_t padded = padded_inputs(c.k), per_block = rows_per_block(D);
     const int64_t stride = panel_bytes(c.k, BITS), all_lines = lines(c.k, BITS);
     const int64_t group_lines = c.groups == 1 ? all_lines : all_lines / c.groups;
     const int8_t *x[R];
     const int32_t *starts[R];
     for (int r = 0; r < R; ++r) {
-        const int64_t m = row + r / D;
-        x[r] = a.digits + (m / per_block) * padded * 16 + ((m % per_block) * D + r % D) * 64;
+        x[r] = a.digit<D>(row + r / D, r % D, c.k);
         starts[r] = a.starts + (row * D + r) * c.groups;
     }
     alignas(64) int32_t sums[R * P * LANES];
     alignas(64) float kept[M * P * LANES];
     for (int64_t g = 0; g < c.groups; ++g) {
-        multiply<R, P, BITS>(c.packed + panel * stride, stride, g * group_lines,
-                             (g + 1) * group_lines, x, starts, sums);
+        const uint8_t *w = c.packed + panel * stride;
+        const int64_t line = g * group_lines, end = line + group_lines;
+        multiply<R, P, BITS, M == 1>(w, stride, line, end, x, a.tile, starts, sums);
         for (int r = 0; r < R; ++r) ++starts[r];
         for (int p = 0; p < P; ++p) {
             const Columns to = columns(c, panel + p);
@@ -101,49 +124,45 @@ void block(const Linear &c, const Activations &a, int64_t row, int64_t panel) {
 // after the other, so that memory is read as one stream, in four independent chains of sums.
 template <int M, int D, int BITS>
 void small_block(const Linear &c, const Activations &a, int64_t row, int64_t panel) {
-    constexpr int FIELDS = 8 / BITS, R = M * D, CHAINS = 4, UNROLLED = CHAINS / FIELDS;
-    const int64_t padded = padded_inputs(c.k), per_block = rows_per_block(D), groups = c.groups;
-    const int64_t all_lines = lines(c.k, BITS);
+    constexpr int FIELDS = 8 / BITS, R = M * D, CHAINS = 4;
+    constexpr int UNROLLED = BITS < 4 ? BITS : 4;  // lines, whose inputs lie in one tile
+    const int64_t groups = c.groups, tile = a.tile, all_lines = lines(c.k, BITS);
     const int64_t group_lines = groups == 1 ? all_lines : all_lines / groups;
     const uint8_t *w = c.packed + panel * panel_bytes(c.k, BITS);
     const int8_t *x[R];
-    WB_EACH(r, R)
-        const int64_t m = row + r / D;
-        x[r] = a.digits + (m / per_block) * padded * 16 + ((m % per_block) * D + r % D) * 64;
-    WB_END
+    WB_EACH(r, R) x[r] = a.digit<D>(row + r / D, r % D, c.k); WB_END
     const Columns to = columns(c, panel);
     const int32_t *starts = a.starts + row * D * groups;
-    const float *scales = c.scale + panel * LANES;
-    const bool whole = !c.one_scale && to.count == LANES;
     Floats y[M];
     WB_EACH(m, M) y[m] = all(0); WB_END
     for (int64_t g = 0, line = 0; g < groups; ++g) {
-        Sums sums[R][CHAINS];
+        Sums<BITS> sums[R][CHAINS];
         WB_EACH(r, R)
             const int32_t from = starts[r * groups + g];
-            WB_EACH(i, CHAINS) sums[r][i] = start(i ? 0 : from); WB_END
+            WB_EACH(i, CHAINS) sums[r][i] = start<BITS>(i ? 0 : from); WB_END
         WB_END
-        __builtin_prefetch(scales + (g + 8) * c.n);
         const int64_t end = line + group_lines;
-        const auto add_line = [&](int64_t at_line, auto first) __attribute__((always_inline)) {
-            const Bytes packed = load_line(w + at_line * LINE);
-            __builtin_prefetch(w + at_line * LINE + AHEAD);
+        // Line `u` after `line`, whose inputs begin at `at`.
+        const auto add_line = [&](int64_t at, auto u_) __attribute__((always_inline)) {
+            constexpr int u = decltype(u_)::value;
+            const uint8_t *p = w + (line + u) * LINE;
+            const Bytes<BITS> packed = load_line<BITS>(p);
+            __builtin_prefetch(p + AHEAD);
             WB_EACH(f, FIELDS)
-                constexpr int chain = (decltype(first)::value + f) % CHAINS;
-                const int64_t k = (at_line * FIELDS + f) * 4;
-                const int64_t at = (k / 64) * TILE + k % 64;
-                const Bytes values = field<BITS>(packed, f);
+                constexpr int four_inputs = u * FIELDS + f;
+                const Bytes<BITS> values = field<BITS>(packed, f);
                 WB_EACH(r, R)
-                    int32_t four;
-                    std::memcpy(&four, x[r] + at, 4);
-                    multiply_add(sums[r][chain], values, four);
+                    const int32_t four = load_four(x[r] + at + four_inputs * 4);
+                    multiply_add<BITS>(sums[r][four_inputs % CHAINS], values, four);
                 WB_END
             WB_END
         };
-        for (; line + UNROLLED <= end; line += UNROLLED)
-            WB_EACH(u, UNROLLED) add_line(line + u, Index<u * FIELDS>()); WB_END
-        for (; line < end; ++line) add_line(line, Index<0>());
-        const Floats scale = whole ? load(scales + g * c.n) : to.scale(g);
+        for (; line % UNROLLED == 0 && line + UNROLLED <= end; line += UNROLLED) {
+            const int64_t at = digit_at(line * FIELDS * 4, tile);
+            WB_EACH(u, UNROLLED) add_line(at, Index<u>()); WB_END
+        }
+        for (; line < end; ++line) add_line(digit_at(line * FIELDS * 4, tile), Index<0>());
+        const Floats scale = to.scale(g), zero = to.zero(g);
         WB_EACH(m, M)
             Floats t = all(0);
             WB_EACH(d, D)
@@ -152,7 +171,7 @@ void small_block(const Linear &c, const Activations &a, int64_t row, int64_t pan
                                       plus(total(of[2]), total(of[3])));
                 t = d ? add(mul(t, all(256)), to_floats(one)) : to_floats(one);
             WB_END
-            if (c.zero) t = sub(t, mul(to.zero(g), all(a.sums[(row + m) * groups + g])));
+            if (c.zero) t = sub(t, mul(zero, all(a.sums[(row + m) * groups + g])));
             t = mul(t, scale);
             y[m] = g ? add(y[m], t) : t;
         WB_END
@@ -168,7 +187,7 @@ void rows(const Linear &c, const Activations &a, int64_t &row, int64_t end, int6
 
 template <int D, int P, int BITS>
 void all_rows(const Linear &c, const Activations &a, int64_t row, int64_t end, int64_t panel) {
-    constexpr int M = ROWS / D > 0 ? ROWS / D : 1;
+    constexpr int M = ROWS<BITS> > D ? ROWS<BITS> / D : 1;
     rows<M, D, P, BITS>(c, a, row, end, panel);
 }
 
@@ -227,7 +246,7 @@ inline int run(const Input &in, const wb_output *outputs, int count, Part multip
     constexpr int64_t TINY = 1 << 18;  // multiply-adds below which a second thread costs more
     int64_t work = 0;
     for (int i = 0; i < count; ++i) work += in.m * in.k * digits * outputs[i].n;
-    const int threads = work < TINY || in.threads < 1 || omp_in_parallel() ? 1 : in.threads;
+    const int64_t threads = work < TINY || in.threads < 1 || omp_in_parallel() ? 1 : in.threads;
 
     Activations a;
     const int64_t digit_bytes = blocks * padded * 16, starts = in.m * digits * groups;
@@ -235,6 +254,7 @@ inline int run(const Input &in, const wb_output *outputs, int count, Part multip
         scratch(0, digit_bytes + 4 * (starts + in.m * groups + in.m + threads * padded) + 64));
     if (!memory) return 1;
     a.digits = reinterpret_cast<int8_t *>(memory);
+    a.tile = tile_bytes(in.m, digits);
     a.row = reinterpret_cast<float *>(memory + digit_bytes);  // 64-byte aligned, as blocks are
     a.starts = reinterpret_cast<int32_t *>(a.row + threads * padded);
     a.sums = reinterpret_cast<float *>(a.starts + starts);
@@ -249,7 +269,7 @@ inline int run(const Input &in, const wb_output *outputs, int count, Part multip
         for (int i = 0; i < count; ++i) multiply(layer(i), a, 0, in.m, 0, panels(outputs[i].n));
         return 0;
     }
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(static_cast<int>(threads))
     {
         const int64_t team = omp_get_num_threads(), me = omp_get_thread_num();
         if (quantize_apart) {
@@ -268,7 +288,7 @@ inline int run(const Input &in, const wb_output *outputs, int count, Part multip
 }
 
 inline int linears_in_registers(const Input &in, const wb_output *outputs, int count) {
-    return run(in, outputs, count, part_in_registers, ROWS / in.digits > 0 ? ROWS / in.digits : 1,
+    return run(in, outputs, count, part_in_registers, ROWS<8> > in.digits ? ROWS<8> / in.digits : 1,
                PANELS);
 }
 

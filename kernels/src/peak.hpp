@@ -13,13 +13,13 @@ inline double peak_in_registers(double seconds) {
     constexpr int64_t DEEP = 64;  // lines, of each panel
     alignas(64) static uint8_t w[PANELS * DEEP * LINE + TILE];
     alignas(64) static int8_t x[DEEP / 16 * TILE + TILE];
-    alignas(64) static int32_t sums[ROWS * PANELS * LANES];
+    alignas(64) static int32_t sums[ROWS<8> * PANELS * LANES];
     std::memset(w, 1, sizeof w);  // untouched pages would all be one page of zeros
     std::memset(x, 1, sizeof x);
     const int32_t zero = 0;
-    const int8_t *rows[ROWS];
-    const int32_t *starts[ROWS];
-    for (int r = 0; r < ROWS; ++r) {
+    const int8_t *rows[ROWS<8>];
+    const int32_t *starts[ROWS<8>];
+    for (int r = 0; r < ROWS<8>; ++r) {
         rows[r] = x + r * 64;
         starts[r] = &zero;
     }
@@ -29,8 +29,8 @@ inline double peak_in_registers(double seconds) {
     double elapsed = 0, count = 0;
     while (elapsed < seconds) {
         for (int i = 0; i < 1000; ++i)
-            multiply<ROWS, PANELS, 8>(w, deep * LINE, 0, deep, rows, starts, sums);
-        count += 1000.0 * ROWS * PANELS * DEEP * 64;
+            multiply<ROWS<8>, PANELS, 8, false>(w, deep * LINE, 0, deep, rows, TILE, starts, sums);
+        count += 1000.0 * ROWS<8> * PANELS * DEEP * 64;
         elapsed = std::chrono::duration<double>(now() - begin).count();
     }
     return count / elapsed;

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <type_traits>
 
 namespace workbench {
 namespace {
@@ -17,73 +18,114 @@ struct Floats {
 
 #define WB_BOTH(function, x, y) {function((x).a, (y).a), function((x).b, (y).b)}
 
-#ifdef WB_AVXVNNI
-struct Bytes {
+struct Line {
     __m256i a, b;
 };
-using Sums = Ints;
+inline __m256i load_bits(const uint8_t *p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p));
+}
 inline __m256i masked(__m256i v, int shift, int bits) {
     return _mm256_and_si256(_mm256_srli_epi16(v, shift),
                             _mm256_set1_epi8(static_cast<char>((1 << bits) - 1)));
 }
-inline Bytes load_line(const uint8_t *p) {
-    return {_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)),
-            _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p + 32))};
+inline Ints total(const Ints &s) { return s; }
+
+#ifdef WB_AVXVNNI
+template <int BITS>
+using Bytes = Line;  // of a line of weights
+template <int BITS>
+using Sums = Ints;
+template <int BITS>
+inline Line load_line(const uint8_t *p) {
+    return {load_bits(p), load_bits(p + 32)};
 }
 template <int BITS>
-inline Bytes field(const Bytes &w, int index) {
+inline Line field(const Line &w, int index) {  // the index-th values of each byte
     if constexpr (BITS == 8) return w;
     return {masked(w.a, index * BITS, BITS), masked(w.b, index * BITS, BITS)};
 }
-inline Sums start(int32_t value) { return {_mm256_set1_epi32(value), _mm256_set1_epi32(value)}; }
-inline void multiply_add(Sums &s, const Bytes &w, int32_t four) {
+template <int BITS>
+inline Ints start(int32_t value) {
+    return {_mm256_set1_epi32(value), _mm256_set1_epi32(value)};
+}
+template <int BITS>
+inline void multiply_add(Ints &s, const Line &w, int32_t four) {
     const __m256i a = _mm256_set1_epi32(four);
     s.a = _mm256_dpbusd_avx_epi32(s.a, w.a, a);
     s.b = _mm256_dpbusd_avx_epi32(s.b, w.b, a);
 }
-inline Ints total(const Sums &s) { return s; }
+template <int BITS>
 constexpr int ROWS = 6;
+template <int BITS>
+constexpr bool IN_PAIRS = false;
 #else
-// vpmaddubsw saturates on unsigned bytes times signed ones, so bytes are widened to 16 bits: each
-// register then holds four rows of four inputs, and its sums come in pairs.
-struct Bytes {
+// vpmaddubsw sums unsigned bytes times signed ones in pairs of 16 bits: exact for narrow weights, and
+// so is the sum over the fields of a line; but it saturates on 8-bit weights. These are widened to 16
+// bits: each register then holds four rows of four inputs, and its sums come in pairs.
+struct Wide {
     __m256i v[4];
 };
-struct Sums {
-    __m256i v[4];
-};
-inline Bytes load_line(const uint8_t *p) {
-    Bytes r;
-    for (int i = 0; i < 4; ++i)
-        r.v[i] = _mm256_cvtepu8_epi16(
-            _mm_loadu_si128(reinterpret_cast<const __m128i *>(p + 16 * i)));
-    return r;
+template <int BITS>
+using Bytes = std::conditional_t<BITS == 8, Wide, Line>;  // of a line of weights
+template <int BITS>
+using Sums = std::conditional_t<BITS == 8, Wide, Ints>;
+
+template <int BITS>
+inline Bytes<BITS> load_line(const uint8_t *p) {
+    if constexpr (BITS == 8) {
+        const auto four = [p](int i) {
+            return _mm256_cvtepu8_epi16(
+                _mm_loadu_si128(reinterpret_cast<const __m128i *>(p + 16 * i)));
+        };
+        return {{four(0), four(1), four(2), four(3)}};
+    } else {
+        return {load_bits(p), load_bits(p + 32)};
+    }
 }
 template <int BITS>
-inline Bytes field(const Bytes &w, int index) {
+inline Bytes<BITS> field(const Bytes<BITS> &w, int index) {  // the index-th values of each byte
     if constexpr (BITS == 8) return w;
-    Bytes r;
-    for (int i = 0; i < 4; ++i)
-        r.v[i] = _mm256_and_si256(_mm256_srli_epi16(w.v[i], index * BITS),
-                                  _mm256_set1_epi16((1 << BITS) - 1));
-    return r;
+    else return {masked(w.a, index * BITS, BITS), masked(w.b, index * BITS, BITS)};
 }
-inline Sums start(int32_t value) {
-    const __m256i one = _mm256_set1_epi64x(static_cast<uint32_t>(value));  // of each pair the first
-    return {{one, one, one, one}};
+template <int BITS>
+inline Sums<BITS> start(int32_t value) {
+    if constexpr (BITS == 8) {  // of each pair the first
+        const __m256i one = _mm256_set1_epi64x(static_cast<uint32_t>(value));
+        return {{one, one, one, one}};
+    } else {
+        return {_mm256_set1_epi32(value), _mm256_set1_epi32(value)};
+    }
 }
-inline void multiply_add(Sums &s, const Bytes &w, int32_t four) {
-    const __m256i a = _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
-    for (int i = 0; i < 4; ++i)
-        s.v[i] = _mm256_add_epi32(s.v[i], _mm256_madd_epi16(w.v[i], a));
+inline Line multiply_pairs(const Line &w, int32_t four) {
+    const __m256i a = _mm256_set1_epi32(four);
+    return {_mm256_maddubs_epi16(w.a, a), _mm256_maddubs_epi16(w.b, a)};
 }
-inline Ints total(const Sums &s) {
+inline Line join_pairs(const Line &x, const Line &y) { return WB_BOTH(_mm256_add_epi16, x, y); }
+inline void add_pairs(Ints &s, const Line &pairs) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    s.a = _mm256_add_epi32(s.a, _mm256_madd_epi16(pairs.a, ones));
+    s.b = _mm256_add_epi32(s.b, _mm256_madd_epi16(pairs.b, ones));
+}
+template <int BITS>
+inline void multiply_add(Sums<BITS> &s, const Bytes<BITS> &w, int32_t four) {
+    if constexpr (BITS == 8) {
+        const __m256i a = _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+        for (int i = 0; i < 4; ++i)
+            s.v[i] = _mm256_add_epi32(s.v[i], _mm256_madd_epi16(w.v[i], a));
+    } else {
+        add_pairs(s, multiply_pairs(w, four));
+    }
+}
+inline Ints total(const Wide &s) {
     const auto joined = [](__m256i low, __m256i high) {
         return _mm256_permute4x64_epi64(_mm256_hadd_epi32(low, high), 0xd8);
     };
     return {joined(s.v[0], s.v[1]), joined(s.v[2], s.v[3])};
 }
-constexpr int ROWS = 2;
+template <int BITS>
+constexpr int ROWS = BITS == 8 ? 2 : 4;
+template <int BITS>
+constexpr bool IN_PAIRS = BITS < 8;  // whether lines are multiplied by multiply_pairs
 #endif
 constexpr int PANELS = 1;
 constexpr int SMALL_DIGITS = 1;  // of one row, whose sums fit into registers in four chains
@@ -91,6 +133,10 @@ constexpr int SMALL_DIGITS = 1;  // of one row, whose sums fit into registers in
 inline Ints load_ints(const int32_t *p) {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)),
             _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p + 8))};
+}
+inline Ints load_bytes(const int8_t *p) {
+    const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i *>(p));
+    return {_mm256_cvtepi8_epi32(b), _mm256_cvtepi8_epi32(_mm_srli_si128(b, 8))};
 }
 inline void store_ints(int32_t *p, const Ints &x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i *>(p), x.a);

@@ -10,12 +10,17 @@ namespace {
 
 using Ints = __m512i;
 using Floats = __m512;
-using Bytes = __m512i;
+template <int BITS>
+using Bytes = __m512i;  // of a line of weights
+template <int BITS>
 using Sums = __m512i;
 
-inline Bytes load_line(const uint8_t *p) { return _mm512_loadu_si512(p); }
 template <int BITS>
-inline Bytes field(Bytes b, int index) {
+inline Bytes<BITS> load_line(const uint8_t *p) {
+    return _mm512_loadu_si512(p);
+}
+template <int BITS>
+inline Bytes<BITS> field(Bytes<BITS> b, int index) {  // the index-th values of each byte
     if constexpr (BITS == 8) {
         return b;
     } else {
@@ -24,12 +29,19 @@ inline Bytes field(Bytes b, int index) {
         return _mm512_and_si512(index ? _mm512_srli_epi16(b, index * BITS) : b, mask);
     }
 }
-inline Sums start(int32_t value) { return _mm512_set1_epi32(value); }
-inline void multiply_add(Sums &sums, Bytes w, int32_t four) {
+template <int BITS>
+inline Sums<BITS> start(int32_t value) {
+    return _mm512_set1_epi32(value);
+}
+template <int BITS>
+inline void multiply_add(Sums<BITS> &sums, Bytes<BITS> w, int32_t four) {
     sums = _mm512_dpbusd_epi32(sums, w, _mm512_set1_epi32(four));
 }
-inline Ints total(Sums s) { return s; }
+inline Ints total(Ints s) { return s; }
 inline Ints load_ints(const int32_t *p) { return _mm512_loadu_si512(p); }
+inline Ints load_bytes(const int8_t *p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)));
+}
 inline void store_ints(int32_t *p, Ints a) { _mm512_storeu_si512(p, a); }
 inline Floats to_floats(Ints a) { return _mm512_cvtepi32_ps(a); }
 inline Floats all(float value) { return _mm512_set1_ps(value); }
@@ -90,7 +102,10 @@ inline void store_half(uint16_t *p, Floats a) {
                         _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+template <int BITS>
 constexpr int ROWS = 8;
+template <int BITS>
+constexpr bool IN_PAIRS = false;  // see vec_avx2.hpp
 constexpr int PANELS = 3;
 constexpr int SMALL_DIGITS = 3;  // of one row, whose sums fit into registers in four chains
 

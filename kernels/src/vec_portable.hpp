@@ -14,41 +14,55 @@ struct Ints {
 struct Floats {
     float v[16];
 };
-struct Bytes {  // the 64 bytes of a line
+struct Line {
     uint8_t v[64];
 };
+template <int BITS>
+using Bytes = Line;  // of weights
+template <int BITS>
 using Sums = Ints;
 
 #define WB_EACH for (int i = 0; i < 16; ++i)
 
-inline Bytes load_line(const uint8_t *p) {
-    Bytes r;
+template <int BITS>
+inline Bytes<BITS> load_line(const uint8_t *p) {
+    Bytes<BITS> r;
     std::memcpy(r.v, p, 64);
     return r;
 }
 template <int BITS>
-inline Bytes field(const Bytes &b, int index) {  // the index-th values of each byte
+inline Bytes<BITS> field(const Bytes<BITS> &b, int index) {  // the index-th values of each byte
     if (BITS == 8) return b;
-    Bytes r;
+    Bytes<BITS> r;
     for (int i = 0; i < 64; ++i) r.v[i] = (b.v[i] >> (index * BITS)) & ((1 << (BITS & 7)) - 1);
     return r;
 }
-inline Sums start(int32_t value) {
-    Sums r;
+inline Ints all_ints(int32_t value) {
+    Ints r;
     WB_EACH r.v[i] = value;
     return r;
 }
-inline void multiply_add(Sums &sums, const Bytes &w, int32_t four) {
+template <int BITS>
+inline Sums<BITS> start(int32_t value) {
+    return all_ints(value);
+}
+template <int BITS>
+inline void multiply_add(Sums<BITS> &sums, const Bytes<BITS> &w, int32_t four) {
     int8_t a[4];
     std::memcpy(a, &four, 4);
     WB_EACH for (int j = 0; j < 4; ++j)  // sums may pass through values beyond int32 and return
         sums.v[i] = static_cast<int32_t>(static_cast<uint32_t>(sums.v[i]) +
                                          static_cast<uint32_t>(w.v[4 * i + j] * a[j]));
 }
-inline Ints total(const Sums &s) { return s; }
+inline Ints total(const Ints &s) { return s; }
 inline Ints load_ints(const int32_t *p) {
     Ints r;
     std::memcpy(r.v, p, sizeof r.v);
+    return r;
+}
+inline Ints load_bytes(const int8_t *p) {
+    Ints r;
+    WB_EACH r.v[i] = p[i];
     return r;
 }
 inline void store_ints(int32_t *p, const Ints &a) { std::memcpy(p, a.v, sizeof a.v); }
@@ -132,7 +146,7 @@ inline Floats two_to(const Floats &a) {  // 2^a for whole a in -126 .. 127
     }
     return r;
 }
-inline Ints no_ints() { return start(0); }
+inline Ints no_ints() { return all_ints(0); }
 inline Ints plus(Ints a, const Ints &b) {
     WB_EACH a.v[i] += b.v[i];
     return a;
@@ -217,7 +231,10 @@ inline void store_half(uint16_t *p, const Floats &a) { WB_EACH p[i] = float_to_h
 
 #undef WB_EACH
 
+template <int BITS>
 constexpr int ROWS = 4;    // of digits in a register block
+template <int BITS>
+constexpr bool IN_PAIRS = false;  // see vec_avx2.hpp
 constexpr int PANELS = 1;  // and panels
 constexpr int SMALL_DIGITS = 0;  // of one row, whose sums fit into registers in four chains
 

@@ -70,13 +70,18 @@ struct Layer {
     std::vector<float> scale, multiplier, step;
 };
 
+// Where the scale and the zero point of a row and group lie.
+int64_t number_at(const Layer &l, int64_t row, int64_t group) {
+    return l.one_scale ? 0 : (row / 16 * l.groups + group) * 16 + row % 16;
+}
+
 Layer a_layer(int64_t m, int bits, int digits) {
     const int64_t line = 32 / bits, n = any(1, 70);
     const int64_t groups = one_of({1, 1, 2, 3, 5});
     const int64_t k = groups == 1 ? any(0, 200) : groups * line * any(1, 9);
     const int64_t stride = k + one_of({0, 0, 3});
     const bool one_scale = !any(0, 3);
-    const int64_t scales = one_scale ? 1 : groups * n, inputs = m ? (m - 1) * stride + k : 0;
+    const int64_t scales = one_scale ? 1 : (n + 15) / 16 * 16 * groups, inputs = m ? (m - 1) * stride + k : 0;
     Layer l{m, n, k, groups, stride, bits, digits, any(WB_NONE, WB_SILU), any(1, 8), one_scale,
             !any(0, 1), Numbers(any(0, 2), inputs), Numbers(any(0, 2), any(0, 1) ? n : 0),
             Numbers(one_of({WB_F32, WB_I8}), any(0, 1) ? scales : 0), any(0, 2), {}, {}, {}, {}, {}};
@@ -119,9 +124,10 @@ Numbers computed(const Layer &l) {
              or_null(l.bias.bytes), l.bias.dtype, l.activation, nullptr, l.y_dtype};
         o.y = (&o == outputs ? y : again).bytes.data();
     }
-    if (wb_linears(l.x.bytes.data(), l.x.dtype, l.stride, l.m, l.k, l.bits, l.groups,
-                   or_null(l.multiplier), l.one_multiplier, or_null(l.step), l.digits, outputs, 2,
-                   l.threads))
+    const wb_input input = {l.x.bytes.data(), l.x.dtype, l.stride, l.m, l.k, l.bits, l.groups,
+                            or_null(l.multiplier), l.one_multiplier, or_null(l.step), l.digits,
+                            l.threads};
+    if (wb_linears(&input, outputs, 2))
         std::printf("refused: m %ld n %ld k %ld groups %ld\n", long(l.m), long(l.n), long(l.k),
                     long(l.groups));
     return y.bytes == again.bytes ? y : Numbers(l.y_dtype, l.m * l.n);
@@ -178,7 +184,7 @@ Numbers expected(const Layer &l) {
                     t = t * 256 + static_cast<float>(products);
                     sum = sum * 256 + static_cast<float>(digits);
                 }
-                const int64_t at = l.one_scale ? 0 : g * l.n + n;
+                const int64_t at = number_at(l, n, g);
                 if (l.zero) t -= l.zero[at] * sum;
                 t *= l.scale[at];
                 total = g ? total + t : t;
@@ -226,13 +232,12 @@ bool unpacks(const Layer &l) {
 }
 
 bool embeds(const Layer &l) {
-    if (l.y_dtype == WB_F16) return true;  // not offered
     std::vector<int64_t> ids;
     for (int i = 0; i < 5; ++i) ids.push_back(any(0, static_cast<int>(l.n) - 1));
     Numbers y(l.y_dtype, 5 * l.k), wanted(l.y_dtype, 5 * l.k);
     for (int64_t i = 0; i < 5 * l.k; ++i) {
         const int64_t row = ids[i / l.k], k = i % l.k;
-        const int64_t at = l.one_scale ? 0 : k / (l.k / l.groups) * l.n + row;
+        const int64_t at = number_at(l, row, k / (l.k / l.groups));
         const float zero = l.zero ? l.zero[at] : 0;
         wanted.set(i, (static_cast<float>(l.q[row * l.k + k]) - zero) * l.scale[at]);
     }

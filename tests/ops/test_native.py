@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import WorkbenchError
-from workbench.ops import linear, native
+from workbench.ops import native
 from workbench.ops.digits import finish, multiply, to_digits
+from workbench.ops.weights import by_panel, by_row
 
 pytestmark = pytest.mark.skipif(
     native.status().problem is not None, reason="no native kernels here"
@@ -42,10 +43,15 @@ def random_layer(rows, columns, bits, groups, affine, seed=0):
     return values, scale, point
 
 
+def packed(values, bits, scale, point, bias=None, activation="none"):
+    """A layer as the kernels take it."""
+    data, middle = native.pack(values, bits), None if point is None else by_panel(point)
+    return native.Weight(data, by_panel(scale), middle, len(values), bias, activation)
+
+
 def computed(x, values, scale, point, bits, bias=None, step=None, multiplier=None, digits=1):
-    rows, columns = values.shape
-    weight = native.Weight(native.pack(values, bits), scale, point, rows, bias)
-    return native.linears(x, [weight], bits, columns, step, multiplier, digits)[0]
+    weight = packed(values, bits, scale, point, bias)
+    return native.linears(x, [weight], bits, values.shape[1], step, multiplier, digits)[0]
 
 
 def expected(x, values, scale, point, bias=None, step=None, multiplier=None, digits=1):
@@ -62,8 +68,29 @@ def test_packing_can_be_undone(bits, shape):
 
 def test_packing_what_is_not_contiguous():
     values, _, _ = random_layer(4096, 4096, 8, 1, None)
-    packed = native.pack(values.t(), 8)
-    assert torch.equal(native.unpack(packed, 8, 4096, 4096), values.t())
+    data = native.pack(values.t(), 8)
+    assert torch.equal(native.unpack(data, 8, 4096, 4096), values.t())
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 17, 50])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
+def test_numbers_in_panels(rows, dtype):
+    numbers = torch.arange(rows * 3).view(rows, 3).to(dtype)
+    panels = by_panel(numbers)
+    assert panels.shape == (-(-rows // 16), 3, 16)
+    assert panels.is_contiguous()
+    for row in range(rows):
+        assert torch.equal(panels[row // 16, :, row % 16], numbers[row])
+    assert torch.equal(by_row(panels, rows), numbers)
+    one = torch.ones(1)
+    assert by_panel(one) is one
+
+
+def test_numbers_that_are_not_in_panels_are_refused():
+    values, scale, point = random_layer(20, 64, 8, 1, None)
+    weight = packed(values, 8, scale, point)._replace(scale=scale)
+    with pytest.raises(RuntimeError, match=r"scales in panels, not \[20, 1\]"):
+        native.linears(torch.randn(3, 64), [weight], 8, 64, None, None, 1)
 
 
 @pytest.mark.parametrize("bits", native.BITS)
@@ -172,7 +199,7 @@ def test_rows_that_are_apart_in_memory_and_leading_dimensions(level):
 def test_several_layers_of_one_input_are_each_as_if_alone(level):
     x = torch.randn(37, 96)
     layers = [random_layer(rows, 96, 4, 3, "whole", rows) for rows in (50, 16, 1)]
-    weights = [native.Weight(native.pack(v, 4), s, p, len(v)) for v, s, p in layers]
+    weights = [packed(values, 4, scale, point) for values, scale, point in layers]
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
         try:
@@ -201,12 +228,11 @@ FUNCTIONS = {
 def test_activation_functions(level, name):
     values = torch.zeros(4001, 16, dtype=torch.int8)
     bias = torch.linspace(-30, 30, 4001)
-    packed, scale = native.pack(values, 8), torch.ones(4001, 1)
-    weight = native.Weight(packed, scale, None, 4001, bias, name)
+    weight = packed(values, 8, torch.ones(4001, 1), None, bias, name)
     (found,) = native.linears(torch.ones(1, 16), [weight], 8, 16, None, None, 1)
     exact = FUNCTIONS[name](bias.double())
     assert (found[0].double() - exact).abs().max() < 2e-6
-    weight = native.Weight(packed, scale, None, 4001, torch.full_like(bias, -3e38), name)
+    weight = weight._replace(bias=torch.full_like(bias, -3e38))
     (low,) = native.linears(torch.ones(1, 16), [weight], 8, 16, None, None, 1)
     assert low.abs().max() < 1e-30
 
@@ -216,16 +242,17 @@ def test_activation_functions(level, name):
 def test_embedding_rows(bits, dtype):
     values, scale, point = random_layer(50, 64, bits, 2, "whole")
     ids = torch.randint(0, 50, (3, 4))
-    arguments = (scale, point, bits, 50, 64, dtype)
-    found = torch.ops.workbench.embedding_native(ids, native.pack(values, bits), *arguments)
-    assert torch.equal(found, torch.ops.workbench.embedding_indexed(ids, values, *arguments))
+    in_panels = (*packed(values, bits, scale, point)[:3], bits, 50, 64, dtype)
+    found = torch.ops.workbench.embedding_native(ids, *in_panels)
+    by_rows = (values, scale, point, bits, 50, 64, dtype)
+    assert torch.equal(found, torch.ops.workbench.embedding_indexed(ids, *by_rows))
     with pytest.raises(IndexError, match="50 rows"):
-        native.embedding(torch.tensor([50]), native.pack(values, bits), *arguments[:-1], dtype)
+        native.embedding(torch.tensor([50]), *in_panels)
 
 
 def test_two_python_threads_at_once(level):
     values, scale, point = random_layer(300, 512, 4, 4, None)
-    weight = native.Weight(native.pack(values, 4), scale, point, 300)
+    weight = packed(values, 4, scale, point)
     inputs = [torch.randn(40, 512) for _ in range(2)]
     right = [expected(x, values, scale, point) for x in inputs]
     wrong = []
@@ -246,8 +273,8 @@ def test_two_python_threads_at_once(level):
 
 def test_a_size_that_the_kernels_cannot_do_is_refused():
     with pytest.raises(RuntimeError, match="refuse 8 x 12 weights of 4 bits"):
-        linear.a8_native(
-            torch.ones(1, 12), torch.zeros(4096, dtype=torch.uint8), torch.ones(8, 3),
+        torch.ops.workbench.a8_linear_native(
+            torch.ones(1, 12), torch.zeros(4096, dtype=torch.uint8), torch.ones(1, 3, 16),
             None, 4, 8, 12,
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from workbench.ops import native
+from workbench.ops.weights import by_panel
 
 pytestmark = pytest.mark.skipif(
     native.status().problem is not None, reason="there are no native kernels here"
@@ -29,9 +30,9 @@ def products(seed: int = 0) -> bytes:
     for bits in native.BITS:
         middle = 2 ** (bits - 1)
         q = torch.randint(-middle, middle, (rows, columns), generator=g, dtype=torch.int8)
-        scale = (torch.rand(groups, rows, generator=g) + 0.5).t()
+        scale = by_panel((torch.rand(groups, rows, generator=g) + 0.5).t())
         zero = torch.randint(-middle, middle, (groups, rows), generator=g, dtype=torch.int8).t()
-        weight = native.Weight(native.pack(q, bits), scale, zero, rows, activation="gelu")
+        weight = native.Weight(native.pack(q, bits), scale, by_panel(zero), rows, None, "gelu")
         for digits in (1, 2, 3):
             found += native.linears(x, [weight], bits, columns, None, None, digits)
     return torch.stack(found).numpy().tobytes()

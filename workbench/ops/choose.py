@@ -8,6 +8,7 @@ import torch
 
 from workbench.ops import native
 from workbench.ops.registry import Implementation, Layer, implementations
+from workbench.ops.weights import by_panel
 
 ROWS = (1, 128)  # of activations, as in decoding and in a prompt
 MARGIN = 0.9  # of the time of the one expected to be faster, which noise must not beat
@@ -73,8 +74,9 @@ def _fastest(quick: list[Implementation], layer: Layer, threads: int) -> tuple[I
 def _milliseconds(one: Implementation, layer: Layer, tokens: int) -> float:
     g = torch.Generator().manual_seed(0)
     values = torch.randint(-127, 128, (layer.rows, layer.columns), generator=g, dtype=torch.int8)
-    data = native.pack(values, layer.bits) if one.panels else values
     scale = torch.ones(1) if layer.whole else torch.ones(layer.rows, 1)
+    data = native.pack(values, layer.bits) if one.panels else values
+    scale = by_panel(scale) if one.panels else scale
     x = torch.randn(tokens, layer.columns, generator=g)
     run, found = one.overload, []
     for _ in range(6):

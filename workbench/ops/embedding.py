@@ -1,6 +1,6 @@
 """The op of quantized embeddings: only the rows that are looked up are dequantized."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,53 +14,38 @@ SCHEMA = (
 )
 
 
-def indexed(
-    ids: Tensor,
-    data: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None,
-    bits: int,
-    rows: int,
-    columns: int,
-    dtype: torch.dtype,
-) -> Tensor:
+class Arguments(NamedTuple):
+    """What every op here takes: `ids` [...], a stored weight as in `linear`, the dtype wanted."""
+
+    ids: Tensor
+    data: Tensor
+    scale: Tensor
+    zero_point: Tensor | None
+    bits: int
+    rows: int
+    columns: int
+    dtype: torch.dtype
+
+
+def indexed(given: Arguments) -> Tensor:
     """Index, then dequantize, in torch."""
-    del rows
+    ids, data, scale, point, bits, _, columns, dtype = given
     wanted = ids.flatten()
-    whole = scale.dim() < 2
-    point = zero_point if whole or zero_point is None else zero_point[wanted]
-    values = dequantize(data[wanted], scale if whole else scale[wanted], point, bits, columns)
-    return values.to(dtype).view(*ids.shape, columns)
+    if scale.dim() > 1:
+        scale, point = scale[wanted], None if point is None else point[wanted]
+    return dequantize(data[wanted], scale, point, bits, columns).to(dtype).view(*ids.shape, columns)
 
 
-def from_panels(
-    ids: Tensor,
-    data: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None,
-    bits: int,
-    rows: int,
-    columns: int,
-    dtype: torch.dtype,
-) -> Tensor:
+def from_panels(given: Arguments) -> Tensor:
     """Read the rows from weights that are packed for the native kernels, as a tied head's are."""
-    wide = dtype if dtype in (torch.float32, torch.bfloat16) else torch.float32
-    return native.embedding(ids, data, scale, zero_point, bits, rows, columns, wide).to(dtype)
+    wide = given.dtype if given.dtype in native.FLOATS else torch.float32
+    return native.embedding(*given._replace(dtype=wide)).to(given.dtype)
 
 
-def fake(
-    ids: Tensor,
-    data: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None,
-    bits: int,
-    rows: int,
-    columns: int,
-    dtype: torch.dtype,
-) -> Tensor:
+def fake(given: Arguments) -> Tensor:
     """The shape and dtype of the result, for tracing."""
-    del scale, zero_point, bits, rows
-    return torch.empty(*ids.shape, columns, dtype=dtype, device=data.device)
+    shape = (*given.ids.shape, given.columns)
+    return torch.empty(shape, dtype=given.dtype, device=given.data.device)
 
 
 def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -71,4 +56,4 @@ def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def backward(ctx: Any, grad: Tensor) -> tuple[None, ...]:
     """No gradients."""
     del ctx, grad
-    return (None,) * 8
+    return (None,) * len(Arguments._fields)

@@ -7,14 +7,14 @@
 All implementations of the first two compute the same bits, those of one op.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from workbench.ops import native
 from workbench.ops.digits import finish, multiply, to_digits
-from workbench.ops.weights import dequantize, integers
+from workbench.ops.weights import by_row, dequantize, integers
 
 SCHEMA = (
     "(Tensor x, Tensor data, Tensor scale, Tensor? zero_point, int bits, int rows, int columns, "
@@ -23,62 +23,65 @@ SCHEMA = (
 BLOCK = 2**20  # weights dequantized at a time: 4 MB of float32 stay in the cache
 
 
-def a8_reference(
-    x: Tensor,
-    data: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None,
-    bits: int,
-    rows: int,
-    columns: int,
-    bias: Tensor | None = None,
-    input_scale: Tensor | None = None,
-    multiplier: Tensor | None = None,
-) -> Tensor:
+class Arguments(NamedTuple):
+    """What every op here takes, as in `SCHEMA`.
+
+    `x` [..., columns]; `data`, a weight [rows, columns] of `bits` bits in any stored form; `scale`
+    and `zero_point` [rows, groups], in panels where the weight is, or [1]; `bias` [rows];
+    `input_scale` [1], the static step of inputs, or None; `multiplier` of inputs, [columns] or [1],
+    which holds the inverse of a static step.
+    """
+
+    x: Tensor
+    data: Tensor
+    scale: Tensor
+    zero_point: Tensor | None
+    bits: int
+    rows: int
+    columns: int
+    bias: Tensor | None = None
+    input_scale: Tensor | None = None
+    multiplier: Tensor | None = None
+
+    @property
+    def flat(self) -> Tensor:
+        """The inputs as a matrix."""
+        return self.x.reshape(-1, self.columns)
+
+    @property
+    def weight(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Integers [rows, columns], and by row their scales and zero points."""
+        stored = integers(self.data, self.bits, self.rows, self.columns)
+        point = None if self.zero_point is None else by_row(self.zero_point, self.rows)
+        return stored, by_row(self.scale, self.rows), point
+
+
+def a8_reference(given: Arguments) -> Tensor:
     """The truth in tests: exact products, in floats wide enough."""
-    digits, step = to_digits(x.reshape(-1, columns), input_scale, multiplier)
-    product = multiply(digits, integers(data, bits, rows, columns), scale, zero_point)
-    return finish(product, step, bias, x)
+    digits, step = to_digits(given.flat, given.input_scale, given.multiplier)
+    return finish(multiply(digits, *given.weight), step, given.bias, given.x)
 
 
-def a8_int_mm(
-    x: Tensor,
-    data: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None,
-    bits: int,
-    rows: int,
-    columns: int,
-    bias: Tensor | None = None,
-    input_scale: Tensor | None = None,
-    multiplier: Tensor | None = None,
-) -> Tensor:
+def a8_int_mm(given: Arguments) -> Tensor:
     """torch's int8 product, for 8-bit weights in one group: oneDNN's, or cuBLAS's on a GPU."""
-    del zero_point, bits, rows
-    (q,), step = to_digits(x.reshape(-1, columns), input_scale, multiplier)
+    (q,), step = to_digits(given.flat, given.input_scale, given.multiplier)
     # torch takes a single row of unit strides for a column; spelled out, it cannot.
-    by_column = data.t() if columns > 1 else data.view(1, -1)
+    by_column = given.data.t() if given.columns > 1 else given.data.view(1, -1)
     accumulator = torch._int_mm(q, by_column)
     # Converting in place spares a second large allocation, whose page faults outcost the product.
     product = accumulator.view(torch.float32).copy_(accumulator)
-    return finish(product.mul_(scale.view(-1)), step, bias, x)
+    return finish(product.mul_(given.scale.view(-1)), step, given.bias, given.x)
 
 
-def a8_native(
-    x: Tensor,
-    data: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None,
-    bits: int,
-    rows: int,
-    columns: int,
-    bias: Tensor | None = None,
-    input_scale: Tensor | None = None,
-    multiplier: Tensor | None = None,
-) -> Tensor:
+def a8_native(given: Arguments) -> Tensor:
     """The native kernels: 8-bit activations are one digit."""
-    weight = native.Weight(data, scale, zero_point, rows, bias)
-    return native.linears(x, [weight], bits, columns, input_scale, multiplier, digits=1)[0]
+    return _native(given, given.input_scale, 1)
+
+
+def _native(given: Arguments, input_scale: Tensor | None, digits: int) -> Tensor:
+    x, data, scale, point, bits, rows, columns, bias, _, multiplier = given
+    weight = native.Weight(data, scale, point, rows, bias)
+    return native.linears(x, (weight,), bits, columns, input_scale, multiplier, digits)[0]
 
 
 def digits_for(dtype: torch.dtype) -> int:
@@ -86,58 +89,20 @@ def digits_for(dtype: torch.dtype) -> int:
     return 2 if dtype in (torch.bfloat16, torch.float16) else 3
 
 
-def weight_only_reference(
-    x: Tensor,
-    data: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None,
-    bits: int,
-    rows: int,
-    columns: int,
-    bias: Tensor | None = None,
-    input_scale: Tensor | None = None,
-    multiplier: Tensor | None = None,
-) -> Tensor:
-    """The truth in tests: exact products for each digit."""
-    del input_scale  # each row has a step of its own
-    digits, step = to_digits(x.reshape(-1, columns), None, multiplier, digits_for(x.dtype))
-    product = multiply(digits, integers(data, bits, rows, columns), scale, zero_point)
-    return finish(product, step, bias, x)
+def weight_only_reference(given: Arguments) -> Tensor:
+    """The truth in tests: exact products for each digit, each row having a step of its own."""
+    digits, step = to_digits(given.flat, None, given.multiplier, digits_for(given.x.dtype))
+    return finish(multiply(digits, *given.weight), step, given.bias, given.x)
 
 
-def weight_only_native(
-    x: Tensor,
-    data: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None,
-    bits: int,
-    rows: int,
-    columns: int,
-    bias: Tensor | None = None,
-    input_scale: Tensor | None = None,
-    multiplier: Tensor | None = None,
-) -> Tensor:
+def weight_only_native(given: Arguments) -> Tensor:
     """The native kernels, on two or three digits."""
-    del input_scale
-    weight = native.Weight(data, scale, zero_point, rows, bias)
-    digits = digits_for(x.dtype)
-    return native.linears(x, [weight], bits, columns, None, multiplier, digits)[0]
+    return _native(given, None, digits_for(given.x.dtype))
 
 
-def dequantized_blocked(
-    x: Tensor,
-    data: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None,
-    bits: int,
-    rows: int,
-    columns: int,
-    bias: Tensor | None = None,
-    input_scale: Tensor | None = None,
-    multiplier: Tensor | None = None,
-) -> Tensor:
+def dequantized_blocked(given: Arguments) -> Tensor:
     """Multiply by one dequantized block of rows after the other, in the dtype of `x`."""
-    del input_scale
+    x, data, scale, point, bits, rows, columns, bias, _, multiplier = given
     if multiplier is not None:
         x = (x * multiplier).to(x.dtype)
     step = max(1, BLOCK // max(columns, 1))
@@ -148,7 +113,7 @@ def dequantized_blocked(
         weight = dequantize(
             data[part],
             scale if whole else scale[part],
-            zero_point if whole or zero_point is None else zero_point[part],
+            point if whole or point is None else point[part],
             bits,
             columns,
         ).to(x.dtype)
@@ -157,32 +122,19 @@ def dequantized_blocked(
     return out
 
 
-def fake(
-    x: Tensor,
-    data: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None,
-    bits: int,
-    rows: int,
-    columns: int,
-    bias: Tensor | None = None,
-    input_scale: Tensor | None = None,
-    multiplier: Tensor | None = None,
-) -> Tensor:
+def fake(given: Arguments) -> Tensor:
     """The shape and dtype of the result, for tracing."""
-    # The schema has them; no shape depends on them.
-    del data, scale, zero_point, bits, columns, bias, input_scale, multiplier
-    return x.new_empty((*x.shape[:-1], rows))
+    return given.x.new_empty((*given.x.shape[:-1], given.rows))
 
 
 def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     """Keep what `backward` needs."""
     del output
-    x, data, scale, zero_point, ctx.bits, ctx.rows, ctx.columns, bias, input_scale, multiplier = (
-        inputs
-    )
-    ctx.save_for_backward(data, scale, zero_point, input_scale, multiplier)
-    ctx.like, ctx.bias = x.dtype, None if bias is None else bias.dtype
+    given = Arguments(*inputs)
+    held = given.data, given.scale, given.zero_point, given.input_scale, given.multiplier
+    ctx.save_for_backward(*held)
+    ctx.form = given.bits, given.rows, given.columns
+    ctx.like, ctx.bias = given.x.dtype, None if given.bias is None else given.bias.dtype
 
 
 def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -191,8 +143,8 @@ def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     They pass straight through the rounding of inputs (arXiv:1308.3432).
     """
     data, scale, zero_point, input_scale, multiplier = ctx.saved_tensors
-    stored = integers(data, ctx.bits, ctx.rows, ctx.columns)
-    weight = dequantize(stored, scale, zero_point, ctx.bits, ctx.columns)
+    given = Arguments(grad, data, scale, zero_point, *ctx.form)
+    weight = dequantize(*given.weight, given.bits, given.columns)
     through = grad @ weight.to(grad.dtype)
     if multiplier is not None:
         through = through * (multiplier if input_scale is None else multiplier * input_scale)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from math import prod
 from pathlib import Path
 from struct import Struct
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ import torch  # loaded before the library, which shares torch's OpenMP threads
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.ops import pages
 
 INTERFACE = 3  # WB_INTERFACE in kernels/include/workbench_kernels.h
 BITS = (2, 4, 8)
@@ -26,7 +28,7 @@ DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3, 
 ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 HOW_TO_BUILD = "install a C++ compiler and reinstall quantization-workbench to build them"
 
-_OUTPUT = Struct("11q")
+INPUT, _OUTPUT = Struct("12q"), Struct("11q")  # ctypes' own structures cost microseconds
 _P, _I, _L, _S = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_char_p
 _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "wb_interface": (_I, ()),
@@ -38,9 +40,9 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "wb_packed_bytes": (_L, (_L, _L, _I)),
     "wb_pack": (None, (_P, _L, _L, _I, _P)),
     "wb_unpack": (None, (_P, _L, _L, _I, _P)),
-    "wb_linears": (_I, (_P, _I, _L, _L, _L, _I, _L, _P, _I, _P, _I, _S, _I, _I)),
+    "wb_linears": (_I, (_S, _S, _I)),
     "wb_rows": (_I, (_S, ctypes.c_float, _I)),
-    "wb_source_linears": (_I, (_S, ctypes.c_float, _I, _L, _P, _I, _P, _I, _S, _I, _I)),
+    "wb_source_linears": (_I, (_S, ctypes.c_float, _S, _S, _I)),
     "wb_rotate": (_I, (_S, _I)),
     "wb_attention": (_I, (_S, ctypes.c_float, _I)),
     "wb_embedding": (_I, (_P, _L, _P, _I, _L, _L, _L, _P, _I, _P, _I, _P, _I)),
@@ -152,7 +154,7 @@ def pack(values: Tensor, bits: int) -> Tensor:
     """Pack int8 [rows, columns] for the kernels: uint8 [bytes]."""
     rows, columns = values.shape
     values = values.contiguous()
-    packed = torch.empty(library().wb_packed_bytes(rows, columns, bits), dtype=torch.uint8)
+    packed = pages.empty(library().wb_packed_bytes(rows, columns, bits))
     library().wb_pack(values.data_ptr(), rows, columns, bits, packed.data_ptr())
     return packed
 
@@ -170,7 +172,7 @@ def unpack(packed: Tensor, bits: int, rows: int, columns: int) -> Tensor:
 class Weight(NamedTuple):
     """A packed weight [rows, columns], its numbers and what comes after the product.
 
-    `scale` and `zero_point` are [rows, groups] with strides (1, rows), or [1].
+    `scale` and `zero_point` are in panels (`workbench.ops.weights.by_panel`), or [1].
     """
 
     packed: Tensor
@@ -182,13 +184,16 @@ class Weight(NamedTuple):
 
 
 def described(weight: Weight, y: Tensor) -> bytes:
-    """struct wb_output, whose fields all have 8 bytes: ctypes' own structures cost microseconds."""
+    """struct wb_output."""
     packed, scale, point, rows, bias, activation = weight
+    one_scale = scale.dim() == 1
+    if not one_scale and scale.dim() != 3:
+        raise RuntimeError(f"the kernels read scales in panels, not {list(scale.shape)}")
     return _OUTPUT.pack(
         packed.data_ptr(),
         rows,
         scale.data_ptr(),
-        scale.dim() < 2,
+        one_scale,
         0 if point is None else point.data_ptr(),
         0 if point is None else DTYPES[point.dtype],
         0 if bias is None else bias.data_ptr(),
@@ -212,36 +217,42 @@ def linears(
 
     Raises RuntimeError where `x` has another width, or is not on the CPU.
     """
-    if not x.is_cpu or x.dim() == 0 or x.shape[-1] != columns:
+    shape = x.shape
+    if not x.is_cpu or not shape or shape[-1] != columns:
         raise RuntimeError(
             f"the kernels multiply inputs [..., {columns}] on the CPU by these weights, not "
-            f"{list(x.shape)} on {x.device}"
+            f"{list(shape)} on {x.device}"
         )
-    if x.dtype not in FLOATS:
+    dtype = x.dtype
+    if dtype not in FLOATS:
         narrow = [w._replace(bias=None if w.bias is None else w.bias.float()) for w in weights]
         wide = linears(x.float(), narrow, bits, columns, input_scale, multiplier, digits)
-        return [y.to(x.dtype) for y in wide]
-    flat = x if x.dim() == 2 else x.reshape(-1, columns)
-    if flat.stride(-1) != 1 and columns > 1:
-        flat = flat.contiguous()
-    made = [x.new_empty((*x.shape[:-1], weight.rows)) for weight in weights]
-    outputs = b"".join([described(w, y) for w, y in zip(weights, made, strict=True)])
+        return [y.to(dtype) for y in wide]
+    count, stride = x.numel() // columns if columns else prod(shape[:-1]), columns
+    if not x.is_contiguous():
+        x = x.reshape(-1, columns)
+        if x.stride(1) != 1 and columns > 1:
+            x = x.contiguous()
+        stride = x.stride(0)
+    made = [x.new_empty((*shape[:-1], weight.rows)) for weight in weights]
     first = weights[0].scale
     failed = function("wb_linears")(
-        flat.data_ptr(),
-        DTYPES[x.dtype],
-        flat.stride(0),
-        flat.shape[0],
-        columns,
-        bits,
-        1 if first.dim() < 2 else first.shape[1],
-        None if multiplier is None else multiplier.data_ptr(),
-        multiplier is not None and multiplier.numel() == 1,
-        None if input_scale is None else input_scale.data_ptr(),
-        digits,
-        outputs,
+        INPUT.pack(
+            x.data_ptr(),
+            DTYPES[dtype],
+            stride,
+            count,
+            columns,
+            bits,
+            1 if first.dim() < 2 else first.shape[1],
+            0 if multiplier is None else multiplier.data_ptr(),
+            multiplier is not None and multiplier.numel() == 1,
+            0 if input_scale is None else input_scale.data_ptr(),
+            digits,
+            torch.get_num_threads(),
+        ),
+        b"".join(map(described, weights, made)),
         len(made),
-        torch.get_num_threads(),
     )
     if failed:
         raise RuntimeError(
@@ -260,7 +271,7 @@ def embedding(
     columns: int,
     dtype: torch.dtype,
 ) -> Tensor:
-    """The rows `ids` [...] of packed weights, dequantized: [..., columns] float32 or bfloat16."""
+    """The rows `ids` [...] of packed weights, dequantized: [..., columns] of a float `dtype`."""
     wanted = ids.to(torch.int64).contiguous()
     out = torch.empty(*ids.shape, columns, dtype=dtype)
     one_scale = scale.dim() < 2

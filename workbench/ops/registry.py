@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,12 +38,14 @@ Obstacle = Callable[[str, Layer], str | None]
 class Implementation:
     """One way to compute `op`: its name under `torch.ops.workbench`, what it is, what bars it.
 
+    `function` is what the op runs, on the `Arguments` of its family in one tuple.
     `panels`: it takes weights packed for the native kernels. `quick`: it is worth a measurement
     against the others.
     """
 
     op: str
     name: str
+    function: Callable[[Any], Tensor]
     what: str
     obstacle: Obstacle  # device type and layer -> why it cannot
     panels: bool = False
@@ -58,7 +61,7 @@ def _register(
     family: ModuleType,
     op: str,
     name: str,
-    function: Callable[..., Tensor],
+    function: Callable[[Any], Tensor],
     what: str,
     obstacle: Obstacle = lambda _device, _layer: None,
     *,
@@ -67,16 +70,20 @@ def _register(
 ) -> Implementation:
     """Define `torch.ops.workbench.<name>` for all devices, for tracing and for autograd.
 
-    The module `family` holds what its implementations share: `SCHEMA`, `fake`, `setup_context` and
-    `backward`.
+    The module `family` holds what its implementations share: `SCHEMA`, `Arguments`, `fake`,
+    `setup_context` and `backward`.
     """
+
+    def spread(function: Callable[[Any], Tensor]) -> Callable[..., Tensor]:
+        return lambda *given, **named: function(family.Arguments(*given, **named))
+
     _library.define(name + family.SCHEMA)
-    _library.impl(name, function, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"workbench::{name}", family.fake, lib=_library)
+    _library.impl(name, spread(function), "CompositeExplicitAutograd")
+    torch.library.register_fake(f"workbench::{name}", spread(family.fake), lib=_library)
     torch.library.register_autograd(
         f"workbench::{name}", family.backward, setup_context=family.setup_context, lib=_library
     )
-    return Implementation(op, name, what, obstacle, panels, quick)
+    return Implementation(op, name, function, what, obstacle, panels, quick)
 
 
 def _native_obstacle(device: str, layer: Layer) -> str | None:

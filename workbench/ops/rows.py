@@ -73,19 +73,17 @@ def rows_native(
         made = [x.new_empty((*x.shape[:-1], count)) for count in rows]
         each = zip(data, scale, zero_point, rows, biases, activation, made, strict=True)
         outputs = b"".join([native.described(native.Weight(*w), out) for *w, out in each])
-        failed = native.function("wb_source_linears")(
-            source,
-            epsilon,
+        layers = native.INPUT.pack(
+            0, 0, 0, 0, 0,  # x and its sizes are those of the source
             bits,
             1 if scale[0].dim() < 2 else scale[0].shape[1],
-            None if multiplier is None else multiplier.data_ptr(),
+            0 if multiplier is None else multiplier.data_ptr(),
             multiplier is not None and multiplier.numel() == 1,
-            None if input_scale is None else input_scale.data_ptr(),
+            0 if input_scale is None else input_scale.data_ptr(),
             digits_for(x.dtype) if digits == OF_DTYPE else digits,
-            outputs,
-            len(made),
             threads,
-        )
+        )  # fmt: skip
+        failed = native.function("wb_source_linears")(source, epsilon, layers, outputs, len(made))
         found += made
     if failed:
         raise RuntimeError(f"the kernels refuse rows of {columns} numbers, or are out of memory")

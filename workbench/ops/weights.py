@@ -29,6 +29,25 @@ def integers(data: Tensor, bits: int, rows: int, columns: int) -> Tensor:
     return data
 
 
+PANEL = 16  # rows of a weight that the native kernels have side by side
+
+
+def by_panel(numbers: Tensor) -> Tensor:
+    """Scales or zero points [rows, groups] as the native kernels read them: [panels, groups, 16].
+
+    [1], one for all, stays what it is, and so do numbers that are in panels.
+    """
+    if numbers.dim() != 2:
+        return numbers
+    padded = torch.nn.functional.pad(numbers, (0, 0, 0, -numbers.shape[0] % PANEL))
+    return padded.view(-1, PANEL, numbers.shape[1]).transpose(1, 2).contiguous()
+
+
+def by_row(numbers: Tensor, rows: int) -> Tensor:
+    """Undo `by_panel`; numbers that are not in panels stay what they are."""
+    return numbers if numbers.dim() < 3 else numbers.transpose(1, 2).flatten(0, 1)[:rows]
+
+
 def dequantize(
     data: Tensor, scale: Tensor, zero_point: Tensor | None, bits: int, columns: int
 ) -> Tensor:

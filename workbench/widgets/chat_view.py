@@ -149,7 +149,9 @@ class ChatView(View):
         if len(answer.tokens) > 1 and not answer.ended and now - self._told < TELL_SECONDS:
             return
         self._told = now
-        others = [known for known in self.live.get("answers", []) if known["name"] != answer.variant]
+        others = [
+            known for known in self.live.get("answers", []) if known["name"] != answer.variant
+        ]
         self.live = self.live | {"answers": [*others, _row(answer)]}
 
     def _compared(self, answers: list[Answer]) -> list[dict[str, Any]]:

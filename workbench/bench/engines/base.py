@@ -147,7 +147,7 @@ class ModuleEngine(Engine):
         with torch.no_grad():
             return self.convert(twin.eval(), scheme, calibrate)
 
-    def layer(self, linear: nn.Linear, scheme: Scheme, x: Tensor) -> Layer:
+    def layer(self, linear: nn.Linear, scheme: Scheme, x: Tensor) -> ModuleLayer:
         module = self.module(nn.Sequential(linear), scheme, x.dtype, lambda model: model(x))
         return ModuleLayer(module, self.detail(module))
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 
-from workbench.bench.engines.base import ModuleEngine
+from workbench.bench.engines.base import ModuleEngine, ModuleLayer, Run, duplicate, plain
 from workbench.bench.schemes import Scheme
+from workbench.ops import pages
 from workbench.quant import Calibration, MaxOptimizer, QModule, QuantArgs, freeze, quantize
 
 ACTIVATIONS = {
@@ -13,6 +14,18 @@ ACTIVATIONS = {
     "token": QuantArgs(dtype="int8", granularity="token", dynamic=True),
     "tensor": QuantArgs(dtype="int8", granularity="tensor"),
 }
+
+
+class PackedLayer(ModuleLayer):
+    """A layer whose copies lie on large pages, as freezing puts the first one there."""
+
+    def bind(self, x: Tensor, threads: int) -> Run:
+        del threads
+        module = duplicate(self.module)
+        for held in module.modules():
+            if isinstance(held, QModule) and held.panels is not None:
+                held.panels = pages.copied(held.panels)
+        return Run(lambda: module(x), plain)
 
 
 class Workbench(ModuleEngine):
@@ -43,6 +56,10 @@ class Workbench(ModuleEngine):
                 calibrate(model)
         freeze(model)
         return model
+
+    def layer(self, linear: nn.Linear, scheme: Scheme, x: Tensor) -> PackedLayer:
+        made = super().layer(linear, scheme, x)
+        return PackedLayer(made.module, made.detail)
 
     def detail(self, model: nn.Module) -> str:
         return ", ".join(sorted({m.op for m in model.modules() if isinstance(m, QModule)}))

@@ -3,12 +3,13 @@
 from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from workbench.ops.weights import by_row
 from workbench.quant.args import QuantArgs
 from workbench.quant.calibration import active_calibration
 from workbench.quant.modules.activations import QActivations
-from workbench.quant.modules.panels import QPanels
+from workbench.quant.modules.panels import NUMBERS, QPanels
 from workbench.quant.modules.registry import class_name, quantized_class, registry
 from workbench.quant.modules.twin import twin_of, unparametrized
 from workbench.quant.modules.weights import ENDS, QWeights
@@ -27,8 +28,9 @@ class QModule(QActivations, QWeights, QPanels):
     * `weight_scale`      float32 [out, groups], or [1] for all
     * `weight_zero_point` int8 or float32 in the shape of the scale, where affine
 
-    and those of `QActivations`. The attribute `weight` is then a `QTensor` view of them. Subclasses
-    say which attributes are weights and what forward does with them.
+    and those of `QActivations`; `QPanels` says how they lie where the native kernels read them. The
+    attribute `weight` is then a `QTensor` view of them. Subclasses say which attributes are weights
+    and what forward does with them.
     """
 
     float_class: type[nn.Module]
@@ -178,7 +180,14 @@ class QModule(QActivations, QWeights, QPanels):
                 self.read = True
             elif self.read and not self.called and name in self._parameters:
                 return self.fake_quantize_weight(name)  # whoever reads it multiplies by it
-        return super().__getattr__(name)
+        found = super().__getattr__(name)
+        if (
+            name in NUMBERS
+            and isinstance(found, Tensor)
+            and self._buffers.get("panels") is not None
+        ):
+            return by_row(found, self.shapes["weight"][0])
+        return found
 
     def extra_repr(self) -> str:
         def told(args: QuantArgs | None) -> str:

@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 from workbench import ops
 from workbench.ops import native
+from workbench.ops.linear import Arguments
+from workbench.ops.watched import is_watched
 from workbench.quant.modules.base import QModule
 from workbench.quant.modules.registry import register_qmodule
 from workbench.quant.modules.transformed import TransformedLinear, transformed
@@ -25,7 +27,9 @@ class _Matrix(QModule):
             step, multiplier = self._input_numbers(x)
         elif self.activations is not None:
             x = self.take_input(x)
-        return self._run(x, *self.stored_weight(), self.bias, step, multiplier)
+        bias = self._parameters["bias"]
+        given = Arguments(x, *self.stored_weight(), bias, step, multiplier)
+        return self._run(*given) if is_watched(x, bias) else self._function(given)
 
     @property
     def slot_shape(self) -> tuple[int]:
@@ -43,7 +47,7 @@ class _Matrix(QModule):
         else:
             op = self.arithmetic = self.arithmetic or _arithmetic(device, layer)
         chosen, self.op_reason = ops.select(op, device, layer, self.pinned)
-        self.op, self._run = chosen.name, chosen.overload
+        self.op, self._run, self._function = chosen.name, chosen.overload, chosen.function
         self.hold_panels(chosen.panels, self._bits)
         self._buffers["multiplier"] = self._multiplier()
 

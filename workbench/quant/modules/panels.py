@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from workbench.ops import native
 from workbench.ops.mapped import release
 from workbench.ops.packing import pack
-from workbench.ops.weights import integers
+from workbench.ops.weights import by_panel, by_row, integers
+
+NUMBERS = ("weight_scale", "weight_zero_point")  # which lie in panels where the weight does
 
 _as_they_lie: ContextVar[bool] = ContextVar("panels_as_they_lie", default=False)
 
@@ -30,8 +32,7 @@ class QPanels(nn.Module):
     """The half of a quantized module that holds the matrix `weight` in panels, where kernels do.
 
     The buffer `panels` then stands in for `weight` or `weight_packed`, which is None; `state_dict`
-    and loading see the latter, bit for bit. Scales and zero points [out, groups] lie in memory with
-    the rows of a group side by side.
+    and loading see the latter, bit for bit, and so with scales and zero points [out, groups].
     """
 
     panels: Tensor | None
@@ -46,40 +47,46 @@ class QPanels(nn.Module):
     def hold_panels(self, wanted: bool, bits: int) -> None:
         """Pack the integers, or unpack them, if they lie the other way."""
         rows, columns = self.shapes["weight"]
-        held = self._buffers.get("panels")
-        if wanted and held is None:
-            data = self._buffers[self.weight_buffer]
-            assert data is not None
+        data = self._buffers[self.weight_buffer]
+        if wanted and data is not None:
             self.panels = native.pack(integers(data, bits, rows, columns), bits)
             release(data)  # or a file stays in memory for as long as one of its tensors is used
             self._buffers[self.weight_buffer] = None
-            for name in ("weight_scale", "weight_zero_point"):
-                numbers = self._buffers.get(name)
-                if numbers is not None and numbers.dim() == 2:
-                    self._buffers[name] = numbers.t().contiguous().t()
-        elif not wanted and held is not None:
-            self._buffers[self.weight_buffer] = self._unpacked(bits)
+            for name, numbers in self._numbers_held().items():
+                self._buffers[name] = by_panel(numbers)
+        elif not wanted and data is None:
+            self._buffers |= self._unpacked(bits)
             self.panels = None
 
-    def _unpacked(self, bits: int) -> Tensor:
+    def _numbers_held(self) -> dict[str, Tensor]:
+        held = ((name, self._buffers.get(name)) for name in NUMBERS)
+        return {name: numbers for name, numbers in held if numbers is not None}
+
+    def _unpacked(self, bits: int) -> dict[str, Tensor]:
+        """What lies in panels, as it lies outside of them, by the name of its buffer."""
         assert self.panels is not None
-        values = native.unpack(self.panels, bits, *self.shapes["weight"])
-        return pack(values, bits) if self.weight_buffer == "weight_packed" else values
+        rows, columns = self.shapes["weight"]
+        values = native.unpack(self.panels, bits, rows, columns)
+        data = pack(values, bits) if self.weight_buffer == "weight_packed" else values
+        numbers = {name: by_row(held, rows) for name, held in self._numbers_held().items()}
+        return {self.weight_buffer: data, **numbers}
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         panels = self._buffers.get("panels")
-        if panels is not None:
-            shown = panels if _as_they_lie.get() else self._unpacked(self._bits)
-            destination[prefix + self.weight_buffer] = shown
+        if panels is None:
+            return
+        as_they_lie = {self.weight_buffer: panels}
+        shown = as_they_lie if _as_they_lie.get() else self._unpacked(self._bits)
+        destination.update({prefix + name: tensor for name, tensor in shown.items()})
 
     def unpacked(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of this module, by their own names, with integers in place of panels."""
-        name = self.weight_buffer
-        is_panels = name in own and own[name].dtype == torch.uint8
-        return own | {name: self._unpacked(self._bits)} if is_panels else own
+        data = own.get(self.weight_buffer)
+        is_panels = data is not None and data.dtype == torch.uint8
+        return own | self._unpacked(self._bits) if is_panels else own
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         held = self._buffers.get("panels") is not None
@@ -91,7 +98,7 @@ class QPanels(nn.Module):
 
     def take_panels(self, holder: "QPanels") -> None:
         """Use the integers that `holder` has in panels, which are the same."""
-        for name in ("panels", "weight_scale", "weight_zero_point"):
+        for name in ("panels", *NUMBERS):
             if name in holder._buffers:
                 self._buffers[name] = holder._buffers[name]
         self._buffers[self.weight_buffer] = None

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.ops.packing import pack, packed_words
+from workbench.ops.weights import by_row
 from workbench.quant.args import QuantArgs
 from workbench.quant.calibration import active_calibration
 from workbench.quant.optimizers import Optimizer
@@ -88,12 +89,14 @@ class QWeights(nn.Module):
             data = self._buffers.get(name)
         if data is None:
             data = self._buffers[f"{name}_packed"]
-        scale = self._buffers[f"{name}_scale"]
+        scale, point = self._buffers[f"{name}_scale"], self._buffers.get(f"{name}_zero_point")
         assert data is not None
         assert scale is not None
-        bits = self.args_of(name).qtype.bits
+        bits, rows = self.args_of(name).qtype.bits, self.shapes[name][0]
         layout = Layout(self.shapes[name], bits, self.transposed, self.like.dtype)
-        return QTensor(data, scale, self._buffers.get(f"{name}_zero_point"), layout)
+        if data.dtype == torch.uint8:  # in panels, and so are its numbers
+            scale, point = by_row(scale, rows), None if point is None else by_row(point, rows)
+        return QTensor(data, scale, point, layout)
 
     def weight_now(self, name: str = "weight") -> Tensor:
         """The float weight to compute with: as it is in calibration, rounded otherwise."""
