@@ -62,6 +62,7 @@ class Page(TornadoVoilaHandler):
                 "few minutes: whoever is idle makes room.",
             )
         else:
+            _ = self.xsrf_token  # sets the cookie without which a page that is left cannot say so
             await super().get(path)
 
     def _refuse(self, status: int, sentence: str) -> None:
@@ -90,7 +91,6 @@ class AppServer(Voila):
         self.tornado_settings = {
             "headers": HEADERS,
             "websocket_max_message_size": MOST_MESSAGE,
-            "websocket_ping_interval": 30_000,
             "visitors": self.visitors,
             "started": time.monotonic(),
             **self.tornado_settings,
