@@ -14,6 +14,7 @@ from workbench.widgets.bench import Workbench
 from workbench.widgets.calibration_panel import CalibrationPanel
 from workbench.widgets.code_view import CodeView
 from workbench.widgets.comparison_view import ComparisonView
+from workbench.widgets.dock import dock
 from workbench.widgets.layer_table import LayerTable
 from workbench.widgets.model_card import ModelCard
 from workbench.widgets.outlier_view import OutlierView
@@ -29,5 +30,6 @@ __all__ = [
     "OutlierView",
     "ReportCard",
     "Workbench",
+    "dock",
     "served",
 ]
