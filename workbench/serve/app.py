@@ -17,7 +17,6 @@ from workbench.serve.kernels import LINUX, Nursery, VisitorKernel, VisitorProvis
 TEMPLATE = Path(__file__).parent / "template"
 THEMES = ("light", "dark")
 MOST_MESSAGE = 4_000_000  # bytes from a browser at once: an upload and what travels around it
-MOST_BODY = 100_000  # bytes of a request; nothing is posted but "shut my kernel down"
 
 # What draws our widgets; the other extensions of a JupyterLab would only delay the page.
 EXTENSIONS = [

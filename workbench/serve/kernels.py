@@ -135,14 +135,23 @@ class VisitorProvisioner(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         """Fork the kernel if the nursery can, else start a process of its own; cap its memory."""
-        if self.nursery is not None and self.nursery.alive:
-            environment, self.cwd = kwargs["env"], kwargs.get("cwd")
-            self.process = await self.nursery.fork(cmd, environment, self.cwd)
-            self.pid = self.pgid = self.process.pid
-        else:
+        if not await self._forked(cmd, kwargs):
             await super().launch_kernel(cmd, **kwargs)
         self._cap()
         return self.connection_info
+
+    async def _forked(self, cmd: list[str], launch: dict[str, Any]) -> bool:
+        """Fork the kernel, unless there is no nursery, or it is no kernel of Python."""
+        if self.nursery is None or not self.nursery.alive or "ipykernel_launcher" not in cmd:
+            return False
+        self.cwd = launch.get("cwd")
+        try:
+            self.process = await self.nursery.fork(cmd, launch["env"], self.cwd)
+        except OSError:
+            self.log.exception("kernels start from nothing from now on")
+            return False
+        self.pid = self.pgid = self.process.pid
+        return True
 
     def _cap(self) -> None:
         if self.memory and LINUX:
