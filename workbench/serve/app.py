@@ -87,13 +87,13 @@ class AppServer(Voila):
         self.config.MappingKernelManager.kernel_manager_class = _name(VisitorKernel)
         # A new process under the old page would know nothing of it; that its session ended is true.
         self.config.KernelRestarter.restart_limit = 0
-        self.tornado_settings = {
+        settings: dict[str, Any] = {
             "headers": HEADERS,
             "websocket_max_message_size": MOST_MESSAGE,
             "visitors": self.visitors,
             "started": time.monotonic(),
-            **self.tornado_settings,
         }
+        self.tornado_settings = settings
         VisitorProvisioner.memory = self.memory
         if self.preheat and LINUX:
             VisitorProvisioner.nursery = Nursery()

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
 
 from workbench.serve.nursery import READY
@@ -129,6 +129,7 @@ class Forked:
 class VisitorProvisioner(LocalProvisioner):
     """Starts a kernel as the server is configured to."""
 
+    process: Any = None  # a Popen, or a Forked
     nursery: Nursery | None = None
     memory = 0
     """MB that a kernel may allocate; 0 for any."""
@@ -154,7 +155,7 @@ class VisitorProvisioner(LocalProvisioner):
         return True
 
     def _cap(self) -> None:
-        if self.memory and LINUX:
+        if self.memory and LINUX and self.pid is not None:
             import resource
 
             most = self.memory * MEGABYTE
@@ -171,5 +172,3 @@ class VisitorKernel(ServerKernelManager):
                 kernel_id=self.kernel_id or "", kernel_spec=self.kernel_spec, parent=self
             )
         return await super()._async_pre_start_kernel(**kwargs)
-
-    pre_start_kernel = _async_pre_start_kernel

@@ -105,7 +105,7 @@ def _recipe(_: Recipe, value: str) -> Recipe:
 
 def _decoded(value: str) -> Recipe:
     try:
-        from workbench.recipe.link import decode_recipe
+        from workbench.recipe.link import decode_recipe  # type: ignore[import-untyped]
     except ModuleNotFoundError:
         raise WorkbenchError("there is no recipe of this name") from None
     return decode_recipe(value)
