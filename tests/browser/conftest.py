@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 if TYPE_CHECKING:
@@ -82,10 +83,21 @@ def pictures(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def voila() -> Iterator[str]:
+def _voila() -> Iterator[tuple[str, subprocess.Popen]]:
+    with _server("serve", "browser=False, options=['--Voila.log_level=ERROR']") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def voila(_voila) -> str:
     """Address of `workbench serve` on the shipped notebooks."""
-    with _server("serve", "browser=False, options=['--Voila.log_level=ERROR']") as address:
-        yield address
+    return _voila[0]
+
+
+@pytest.fixture(scope="session")
+def voila_process(_voila) -> "psutil.Process":
+    """The command itself; its child is the server."""
+    return psutil.Process(_voila[1].pid)
 
 
 @pytest.fixture(scope="session")
@@ -101,12 +113,14 @@ def lab(tmp_path_factory) -> Iterator[str]:
     call = f"folder=pathlib.Path({str(root / 'notebooks')!r}), browser=False, options={options}"
     # One thread, as `workbench serve` gives its kernels: those that compete for cores are slow.
     environment = {"JUPYTERLAB_SETTINGS_DIR": str(settings), "OMP_NUM_THREADS": "1"}
-    with _server("lab", call, **environment) as address:
+    with _server("lab", call, **environment) as (address, _):
         yield address
 
 
 @contextmanager
-def _server(function: str, arguments: str, **environment: str) -> Iterator[str]:
+def _server(
+    function: str, arguments: str, **environment: str
+) -> Iterator[tuple[str, subprocess.Popen]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -118,7 +132,7 @@ def _server(function: str, arguments: str, **environment: str) -> Iterator[str]:
     server = subprocess.Popen([sys.executable, "-c", script], env=surroundings)
     try:
         _wait_until_listening(server, port)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", server
     finally:
         server.terminate()
         server.wait(20)

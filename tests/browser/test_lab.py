@@ -23,7 +23,7 @@ def test_notebook_in_jupyterlab_from_load_to_comparison(new_page, lab, pictures)
     page.get_by_text("Run All Cells", exact=True).click()
     page.wait_for_selector("svg[data-strip=difficulty]")
 
-    page.wait_for_selector(".jp-Cell:last-child .jp-InputPrompt:has-text('[4]')")
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     found = seen(MODEL, *QKV)
     by_activation = np.argsort(-found.x, kind="stable")
     slider = page.get_by_role("slider", name="alpha")

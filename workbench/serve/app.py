@@ -1,6 +1,7 @@
 """Voila with what a public server needs: preheated, capped kernels, limits, headers, health."""
 
 import time
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from workbench.serve.kernels import LINUX, Nursery, VisitorKernel, VisitorProvis
 TEMPLATE = Path(__file__).parent / "template"
 THEMES = ("light", "dark")
 MOST_MESSAGE = 4_000_000  # bytes from a browser at once: an upload and what travels around it
-MOST_BODY = 100_000  # bytes of a request; nothing is posted but "shut my kernel down"
 
 # What draws our widgets; the other extensions of a JupyterLab would only delay the page.
 EXTENSIONS = [
@@ -37,6 +37,11 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+REFUSAL = """<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Quantization Workbench</title><style>:root {{ color-scheme: light dark }}
+body {{ font: 18px/1.5 system-ui, sans-serif; max-width: 40em; margin: 15vh auto; padding: 0 1em }}
+</style><h1>This page cannot be shown</h1><p role="alert">{}</p></html>"""
 
 
 class Page(TornadoVoilaHandler):
@@ -45,18 +50,23 @@ class Page(TornadoVoilaHandler):
     @web.authenticated
     async def get(self, path: str | None = None) -> None:
         """Refuse in words what cannot be served; else start a kernel and run the notebook."""
-        theme = self.get_argument("theme", None)
+        theme, most = self.get_argument("theme", None), self.settings["visitors"]
         if theme not in (None, *THEMES):
-            raise web.HTTPError(400, f"There is no theme {theme[:40]!r}; allowed: light, dark.")
-        most = self.settings["visitors"]
-        if len(self.kernel_manager.list_kernel_ids()) >= most:
+            self._refuse(400, f"There is no theme {theme[:40]!r}; allowed: light, dark.")
+        elif len(self.kernel_manager.list_kernel_ids()) >= most:
             self.set_header("Retry-After", "60")
-            raise web.HTTPError(
+            self._refuse(
                 503,
                 f"{most} visitors are here, as many as this server has room for. Try again in a "
                 "few minutes: whoever is idle makes room.",
             )
-        await super().get(path)
+        else:
+            _ = self.xsrf_token  # sets the cookie without which a page that is left cannot say so
+            await super().get(path)
+
+    def _refuse(self, status: int, sentence: str) -> None:
+        self.set_status(status)
+        self.finish(REFUSAL.format(escape(sentence)))
 
 
 class AppServer(Voila):
@@ -75,14 +85,15 @@ class AppServer(Voila):
         options.allow_template_override = "NO"
         self.template_paths.insert(0, str(TEMPLATE))
         self.config.MappingKernelManager.kernel_manager_class = _name(VisitorKernel)
-        self.tornado_settings = {
+        # A new process under the old page would know nothing of it; that its session ended is true.
+        self.config.KernelRestarter.restart_limit = 0
+        settings: dict[str, Any] = {
             "headers": HEADERS,
             "websocket_max_message_size": MOST_MESSAGE,
-            "websocket_ping_interval": 30_000,
             "visitors": self.visitors,
             "started": time.monotonic(),
-            **self.tornado_settings,
         }
+        self.tornado_settings = settings
         VisitorProvisioner.memory = self.memory
         if self.preheat and LINUX:
             VisitorProvisioner.nursery = Nursery()

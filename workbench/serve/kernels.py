@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
 
 from workbench.serve.nursery import READY
@@ -129,23 +129,33 @@ class Forked:
 class VisitorProvisioner(LocalProvisioner):
     """Starts a kernel as the server is configured to."""
 
+    process: Any = None  # a Popen, or a Forked
     nursery: Nursery | None = None
     memory = 0
     """MB that a kernel may allocate; 0 for any."""
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         """Fork the kernel if the nursery can, else start a process of its own; cap its memory."""
-        if self.nursery is not None and self.nursery.alive:
-            environment, self.cwd = kwargs["env"], kwargs.get("cwd")
-            self.process = await self.nursery.fork(cmd, environment, self.cwd)
-            self.pid = self.pgid = self.process.pid
-        else:
+        if not await self._forked(cmd, kwargs):
             await super().launch_kernel(cmd, **kwargs)
         self._cap()
         return self.connection_info
 
+    async def _forked(self, cmd: list[str], launch: dict[str, Any]) -> bool:
+        """Fork the kernel, unless there is no nursery, or it is no kernel of Python."""
+        if self.nursery is None or not self.nursery.alive or "ipykernel_launcher" not in cmd:
+            return False
+        self.cwd = launch.get("cwd")
+        try:
+            self.process = await self.nursery.fork(cmd, launch["env"], self.cwd)
+        except OSError:
+            self.log.exception("kernels start from nothing from now on")
+            return False
+        self.pid = self.pgid = self.process.pid
+        return True
+
     def _cap(self) -> None:
-        if self.memory and LINUX:
+        if self.memory and LINUX and self.pid is not None:
             import resource
 
             most = self.memory * MEGABYTE
@@ -162,5 +172,3 @@ class VisitorKernel(ServerKernelManager):
                 kernel_id=self.kernel_id or "", kernel_spec=self.kernel_spec, parent=self
             )
         return await super()._async_pre_start_kernel(**kwargs)
-
-    pre_start_kernel = _async_pre_start_kernel

@@ -19,8 +19,6 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from workbench.errors import WorkbenchError
-
 log = logging.getLogger(__name__)
 READY = 0  # goes back once, as if it were a process id, when all models are loaded
 
@@ -83,7 +81,7 @@ def _warm(model: str) -> None:
     started = time.perf_counter()
     try:
         Session(model).shelve()
-    except WorkbenchError as problem:
+    except Exception as problem:  # noqa: BLE001 - the others can be preheated all the same
         log.warning("%s is not preheated: %s", model, problem)
     else:
         log.info("%s is preheated, in %.1f s", model, time.perf_counter() - started)

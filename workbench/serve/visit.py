@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl
 
 from workbench.errors import WorkbenchError
@@ -34,17 +33,24 @@ class Visit:
     recipe: Recipe
     refused: tuple[str, ...] = ()
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+    @property
+    def html(self) -> str:
+        """A box that names what was refused; empty where nothing was."""
         if not self.refused:
-            return {}
+            return ""
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.refused)
-        box = "border: 2px solid var(--jp-error-color1, #b00020); padding: 0.5em 1em; margin: 0"
-        return {
-            "text/plain": "\n".join(self.refused),
-            "text/html": f'<div role="alert" class="qw-refused" style="{box}">'
+        style = "border: 2px solid var(--jp-error-color1, #b00020); padding: 0.5em 1em"
+        return (
+            f'<div role="alert" class="qw-refused" style="{style}">'
             f"<b>✖ The address of this page asks for what cannot be had:</b><ul>{items}</ul>"
-            "The rest of it was followed.</div>",
-        }
+            "The rest of it was followed.</div>"
+        )
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import HTML, display
+
+        if self.refused:
+            display(HTML(self.html))
 
 
 def visit(recipe: Recipe | None = None, query: str | None = None) -> Visit:
@@ -99,7 +105,7 @@ def _recipe(_: Recipe, value: str) -> Recipe:
 
 def _decoded(value: str) -> Recipe:
     try:
-        from workbench.recipe.link import decode_recipe
+        from workbench.recipe.link import decode_recipe  # type: ignore[import-untyped]
     except ModuleNotFoundError:
         raise WorkbenchError("there is no recipe of this name") from None
     return decode_recipe(value)

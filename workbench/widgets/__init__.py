@@ -16,6 +16,7 @@ from workbench.widgets.calibration_panel import CalibrationPanel
 from workbench.widgets.chat_view import ChatView
 from workbench.widgets.code_view import CodeView
 from workbench.widgets.comparison_view import ComparisonView
+from workbench.widgets.dock import dock
 from workbench.widgets.exercise import Exercise
 from workbench.widgets.layer_table import LayerTable
 from workbench.widgets.line_chart import LineChart
@@ -41,5 +42,6 @@ __all__ = [
     "Stepper",
     "TrainingPanel",
     "Workbench",
+    "dock",
     "served",
 ]

@@ -1,0 +1,55 @@
+"""What a saved notebook weighs, and what a kernel holds, with every view on the real model."""
+
+import base64
+import gc
+import json
+
+import psutil
+import pytest
+from ipywidgets import Widget
+
+from workbench.session import Session
+
+MOST_STATE = 3_000_000  # bytes
+MOST_MEMORY = 150_000_000
+
+
+@pytest.fixture(scope="module")
+def real():
+    session = Session("pylm-outliers")
+    session.observe()
+    yield session
+    session.close()
+
+
+def test_a_notebook_saved_with_all_views_stays_small(real) -> None:
+    from workbench.widgets import ReportCard, Workbench
+
+    before = set(Widget.get_manager_state()["state"])
+    views = [Workbench(real), ReportCard(real)]
+    state = Widget.get_manager_state(widgets=None)["state"]
+    ours = {key: value for key, value in state.items() if key not in before}
+    assert len(ours) > len(views)
+    size = len(json.dumps(ours, default=lambda raw: base64.b64encode(raw).decode()))
+    for view in views:
+        view.close()
+    assert size < MOST_STATE, f"{size:,} bytes"
+
+
+def test_views_and_statistics_take_little_beside_the_model(real) -> None:
+    from workbench.widgets import ReportCard, Workbench
+
+    gc.collect()
+    process = psutil.Process()
+    before = process.memory_info().rss
+    views = [Workbench(real), ReportCard(real)]
+    grown = process.memory_info().rss - before
+    for view in views:
+        view.close()
+    held = sum(
+        tensor.numel() * tensor.element_size()
+        for entry in real.statistics.entries.values()
+        for tensor in vars(entry).values()
+        if hasattr(tensor, "element_size")
+    )
+    assert grown + held < MOST_MEMORY, f"views {grown:,}, statistics {held:,} bytes"
