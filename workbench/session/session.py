@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from workbench.compare import Comparison, compare
+from workbench.compare.speed import LayerTimes, measure_layers
 from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel, load, save
 from workbench.models.loaded import share
@@ -56,6 +57,7 @@ class Session:
         self.curve: TrainingCurve | None = None
         self.plan: Plan | None = None
         self.comparison: Comparison | None = None
+        self.times: LayerTimes | None = None
         self.frozen = False
         self.jobs: list[Job] = []
         self.results: dict[str, Comparison] = {}
@@ -112,6 +114,7 @@ class Session:
             if _points_family(recipe) != _points_family(old):
                 self.points = []
             self.model = self.smoothing = self.curve = self.plan = self.comparison = None
+            self.times = None
             self.frozen = False
         self._notify()
 
@@ -168,6 +171,13 @@ class Session:
         self._commit(recipe, comparison=comparison)
         return comparison
 
+    def profile(self) -> LayerTimes:
+        """Time every layer of the frozen model on this machine."""
+        recipe, model = self._recipe, self.freeze()
+        times = measure_layers(model, self.load())
+        self._commit(recipe, times=times)
+        return times
+
     def save(self, folder: Path | str) -> Path:
         """Write the frozen model with its tokenizer, recipe and plan."""
         recipe, model, loaded = self._recipe, self.freeze(), self.load()
@@ -206,7 +216,7 @@ class Session:
 
     def submit(self, verb: str, *arguments: Any) -> Job:
         """Queue a verb for the worker thread; return its job at once."""
-        verbs = ("load", "observe", "calibrate", "freeze", "compare", "save", "sweep")
+        verbs = ("load", "observe", "calibrate", "freeze", "compare", "profile", "save", "sweep")
         if verb not in verbs:
             raise WorkbenchError(f"verb {verb!r} is unknown; allowed: {', '.join(verbs)}")
         method = getattr(self, verb)

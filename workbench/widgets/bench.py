@@ -24,7 +24,7 @@ class Workbench(ipywidgets.VBox):
     """The whole workbench over one session, from the choice of a model to code.
 
     Every button on the page has a method of the same name here: `load`, `gather`, `measure`,
-    `calibrate`, `freeze`, `compare`, `save`, `cancel`.
+    `calibrate`, `freeze`, `compare`, `profile`, `save`, `cancel`.
     """
 
     def __init__(self, session: "Session", **keywords: Any) -> None:
@@ -77,6 +77,10 @@ class Workbench(ipywidgets.VBox):
     def measure(self) -> "Job":
         """Queue a sweep over alpha."""
         return self.alpha.measure()
+
+    def profile(self) -> "Job":
+        """Queue timing of every layer."""
+        return self.layers.profile()
 
     def compare(self) -> "Job":
         """Queue a comparison with the float model."""
