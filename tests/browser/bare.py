@@ -75,7 +75,8 @@ def html(*views: View, theme: str = "light") -> str:
         parts += [
             f"<script type=application/json id=state>{state}</script><div class=view></div>",
             f"<script type=module>{SCRIPT}{{ {source}",
-            "render({ model: window.model, el: [...document.querySelectorAll('.view')].at(-1) }); }",
+            "const el = [...document.querySelectorAll('.view')].at(-1);",
+            "render({ model: window.model, el }); }",
             "document.getElementById('state').remove();</script>",
         ]
     return "\n".join(parts)

@@ -160,7 +160,7 @@ def test_another_model_loads_and_dark_theme_reads(new_page, voila, pictures) -> 
     query = "encoder.layer.0.attention.self"
     page.locator(f"[data-layer='{query}.query']").wait_for()
     page.wait_for_function(
-        "document.querySelector('[data-view=outliers] [data-select=row]').value.startsWith('encoder')"
+        "document.querySelector('[data-select=row]').value.startsWith('encoder')"
     )
     found = seen("minilm", *(f"{query}.{part}" for part in ("query", "key", "value")))
     drawn = Plot(page.locator("[data-view=outliers] svg[data-y0]")).curve("activation")[1]

@@ -30,9 +30,12 @@ function surfaces(titles, say) {
       "aria-label": `${title}: magnitude by token and channel. Arrow keys turn both pictures, with Shift they move from channel to channel and token to token, Home resets.`,
     });
     const caption = h("figcaption");
-    const near = new Float32Array(SIZE.width * SIZE.height);
-    const picked = new Int32Array(SIZE.width * SIZE.height);
-    return { title, canvas, caption, near, picked, node: h("figure", {}, caption, canvas) };
+    const image = new ImageData(SIZE.width, SIZE.height);
+    const target = {
+      pixels: new Uint32Array(image.data.buffer), near: new Float32Array(image.width * image.height), picked: new Int32Array(image.width * image.height),
+    };
+    const buffer = new OffscreenCanvas(SIZE.width, SIZE.height).getContext("2d");
+    return { canvas, caption, image, target, buffer, node: h("figure", {}, caption, canvas) };
   });
   const node = h("div", { class: "qw-surfaces" }, panes.map((pane) => pane.node));
 
@@ -67,23 +70,22 @@ function surfaces(titles, say) {
     for (let t = 0, i = 0; t < tokens; t++) {
       for (let c = 0; c < channels; c++, i++) {
         heights[i] = heightOf(values[i]);
-        const [x, y, depth] = at(along(c, channels), along(t, tokens), heights[i]);
-        points[3 * i] = x;
-        points[3 * i + 1] = y;
-        points[3 * i + 2] = depth;
+        const vertex = at(along(c, channels), along(t, tokens), heights[i]);
+        points[3 * i] = vertex[0];
+        points[3 * i + 1] = vertex[1];
+        points[3 * i + 2] = vertex[2];
       }
     }
-    const image = new ImageData(SIZE.width, SIZE.height);
-    const pixels = new Uint32Array(image.data.buffer);
-    pane.near.fill(-Infinity);
-    pane.picked.fill(-1);
-    const target = { pixels, near: pane.near, picked: pane.picked };
+    const { target } = pane;
+    target.pixels.fill(0);
+    target.near.fill(-Infinity);
+    target.picked.fill(-1);
     for (let t = 0; t + 1 < tokens; t++) {
       for (let c = 0; c + 1 < channels; c++) {
         const i = t * channels + c;
-        const corners = [i, i + 1, i + channels, i + channels + 1];
-        let best = i;
-        for (const corner of corners) if (heights[corner] > heights[best]) best = corner;
+        let best = heights[i + 1] > heights[i] ? i + 1 : i;
+        if (heights[i + channels] > heights[best]) best = i + channels;
+        if (heights[i + channels + 1] > heights[best]) best = i + channels + 1;
         // A slope that rises with the channel lies in shadow, so that forms can be told.
         const slope = (heights[i + 1] + heights[i + channels + 1] - heights[i] - heights[i + channels]) * 4;
         const light = 1 - 0.28 * Math.max(0, Math.min(1, slope));
@@ -92,12 +94,11 @@ function surfaces(titles, say) {
         triangle(target, points, i + 1, i + channels + 1, i + channels, ink, best);
       }
     }
-    const buffer = new OffscreenCanvas(SIZE.width, SIZE.height);
-    buffer.getContext("2d").putImageData(image, 0, 0);
+    pane.buffer.putImageData(pane.image, 0, 0);
     const pen = pane.canvas.getContext("2d");
     pen.clearRect(0, 0, SIZE.width, SIZE.height);
     frame(pen, at, style);
-    pen.drawImage(buffer, 0, 0);
+    pen.drawImage(pane.buffer.canvas, 0, 0);
     labels(pen, pane, points, heights, at, style);
   }
 
@@ -193,7 +194,7 @@ function surfaces(titles, say) {
     if (index >= 0) say(Math.floor(index / shown.channels), index % shown.channels);
   }
 
-  for (const { canvas, picked } of panes) {
+  for (const { canvas, target } of panes) {
     canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
     canvas.addEventListener("pointermove", (event) => {
       if (!shown) return;
@@ -201,7 +202,7 @@ function surfaces(titles, say) {
       else {
         const x = Math.floor((event.offsetX / canvas.clientWidth) * SIZE.width);
         const y = Math.floor((event.offsetY / canvas.clientHeight) * SIZE.height);
-        tell(picked[y * SIZE.width + x] ?? -1);
+        tell(target.picked[y * SIZE.width + x] ?? -1);
       }
     });
     canvas.addEventListener("keydown", (event) => {
@@ -232,27 +233,29 @@ function surfaces(titles, say) {
 const along = (index, count) => (count > 1 ? (2 * index) / (count - 1) - 1 : 0);
 
 function dimmed(ink, light) {
-  const [red, green, blue] = [ink & 255, (ink >> 8) & 255, (ink >> 16) & 255].map((v) => Math.round(v * light));
-  return (255 << 24) | (blue << 16) | (green << 8) | red;
+  const red = (ink & 255) * light, green = ((ink >> 8) & 255) * light, blue = ((ink >> 16) & 255) * light;
+  return (255 << 24) | (blue << 16) | (green << 8) | red; // the shifts drop fractions
 }
 
-/** Fill a triangle of three projected points wherever nothing nearer was drawn. */
-function triangle({ pixels, near, picked }, points, a, b, c, ink, index) {
-  const [ax, ay, az] = [points[3 * a], points[3 * a + 1], points[3 * a + 2]];
-  const [bx, by, bz] = [points[3 * b], points[3 * b + 1], points[3 * b + 2]];
-  const [cx, cy, cz] = [points[3 * c], points[3 * c + 1], points[3 * c + 2]];
-  const area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay);
+/** Fill the triangle of points a, b and c wherever nothing nearer was drawn; no allocation, as it runs 30,000 times a frame. */
+function triangle(target, points, a, b, c, ink, index) {
+  const ax = points[3 * a], ay = points[3 * a + 1], az = points[3 * a + 2];
+  const bx = points[3 * b] - ax, by = points[3 * b + 1] - ay;
+  const cx = points[3 * c] - ax, cy = points[3 * c + 1] - ay;
+  const area = bx * cy - cx * by;
   if (Math.abs(area) < 1e-9) return;
-  const [x0, x1] = [Math.max(0, Math.ceil(Math.min(ax, bx, cx) - 0.5)), Math.min(SIZE.width - 1, Math.floor(Math.max(ax, bx, cx) + 0.5))];
-  const [y0, y1] = [Math.max(0, Math.ceil(Math.min(ay, by, cy) - 0.5)), Math.min(SIZE.height - 1, Math.floor(Math.max(ay, by, cy) + 0.5))];
+  const dz = points[3 * b + 2] - az, ez = points[3 * c + 2] - az;
+  const x0 = Math.max(0, Math.ceil(ax + Math.min(0, bx, cx) - 0.5)), x1 = Math.min(SIZE.width - 1, Math.floor(ax + Math.max(0, bx, cx) + 0.5));
+  const y0 = Math.max(0, Math.ceil(ay + Math.min(0, by, cy) - 0.5)), y1 = Math.min(SIZE.height - 1, Math.floor(ay + Math.max(0, by, cy) + 0.5));
   const slack = -0.5 / Math.max(1, Math.abs(area)); // no gaps between neighbours
+  const { pixels, near, picked } = target;
+  const vx = cy / area, wx = -by / area;
   for (let y = y0; y <= y1; y++) {
-    for (let x = x0; x <= x1; x++) {
-      const v = ((x - ax) * (cy - ay) - (cx - ax) * (y - ay)) / area;
-      const w = ((bx - ax) * (y - ay) - (x - ax) * (by - ay)) / area;
+    let v = ((x0 - ax) * cy - cx * (y - ay)) / area;
+    let w = (bx * (y - ay) - (x0 - ax) * by) / area;
+    for (let x = x0, at = y * SIZE.width + x0; x <= x1; x++, at++, v += vx, w += wx) {
       if (v < slack || w < slack || v + w > 1 - slack) continue;
-      const depth = az + v * (bz - az) + w * (cz - az);
-      const at = y * SIZE.width + x;
+      const depth = az + v * dz + w * ez;
       if (depth <= near[at]) continue;
       near[at] = depth;
       pixels[at] = ink;
