@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from bare import html
 from drawn import Plot, pixels
 from expected import colour, model, seen
@@ -142,8 +143,9 @@ def test_why_draws_the_peaks_where_they_are_and_their_tokens_as_text(outliers) -
             texts.append(loaded.tokenizer.decode(batch["input_ids"][row, at : at + 1]))
 
     handle = layer.register_forward_pre_hook(hook)
-    for batch in loaded.batches("calibration", samples=32, length=256, batch_size=8, seed=0):
-        loaded.model(**batch)
+    with torch.no_grad():
+        for batch in loaded.batches("calibration", samples=32, length=256, batch_size=8, seed=0):
+            loaded.model(**batch)
     handle.remove()
     assert cause.locator("mark").text_content() in [t.replace("\n", "⏎") for t in texts]
 

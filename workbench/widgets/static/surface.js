@@ -247,14 +247,15 @@ function triangle(target, points, a, b, c, ink, index) {
   const dz = points[3 * b + 2] - az, ez = points[3 * c + 2] - az;
   const x0 = Math.max(0, Math.ceil(ax + Math.min(0, bx, cx) - 0.5)), x1 = Math.min(SIZE.width - 1, Math.floor(ax + Math.max(0, bx, cx) + 0.5));
   const y0 = Math.max(0, Math.ceil(ay + Math.min(0, by, cy) - 0.5)), y1 = Math.min(SIZE.height - 1, Math.floor(ay + Math.max(0, by, cy) + 0.5));
-  const slack = -0.5 / Math.max(1, Math.abs(area)); // no gaps between neighbours
   const { pixels, near, picked } = target;
   const vx = cy / area, wx = -by / area;
+  // Half a pixel to either side, so that a peak thinner than one is drawn to its tip.
+  const least = -0.5 * Math.abs(vx), lower = -0.5 * Math.abs(wx), most = 1 + 0.5 * Math.abs(vx + wx);
   for (let y = y0; y <= y1; y++) {
     let v = ((x0 - ax) * cy - cx * (y - ay)) / area;
     let w = (bx * (y - ay) - (x0 - ax) * by) / area;
     for (let x = x0, at = y * SIZE.width + x0; x <= x1; x++, at++, v += vx, w += wx) {
-      if (v < slack || w < slack || v + w > 1 - slack) continue;
+      if (v < least || w < lower || v + w > most) continue;
       const depth = az + v * dz + w * ez;
       if (depth <= near[at]) continue;
       near[at] = depth;
