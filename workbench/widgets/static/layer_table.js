@@ -26,7 +26,7 @@ function render({ model, el }) {
   const chosen = h("p", { class: "qw-detail", "aria-live": "polite" });
   const count = h("span", { class: "qw-detail", role: "status" });
   const filter = h("input", {
-    type: "search", placeholder: "part of a name, or a pattern with *", spellcheck: "false",
+    type: "search", placeholder: "part of a name, or *.mlp.*", spellcheck: "false",
     oninput: () => { model.set("filter", filter.value); lazily(); },
     onchange: () => model.save_changes(),
   });
