@@ -18,7 +18,9 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-sys.path.insert(0, str(Path(__file__).parent))  # for drawn.py and expected.py, shared by the tests
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # for drawn.py, expected.py and bare.py, shared by the tests
+sys.path.insert(0, str(HERE.parent / "widgets"))  # for made.py
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [

@@ -37,7 +37,7 @@ def strip(page, name: str) -> Plot:
 def pixels(page, row: int, columns: int) -> np.ndarray:
     """Colours [columns, 3] in the middle of heatmap row `row`."""
     read = """(canvas, [row, columns]) => {
-        const height = canvas.height / document.querySelectorAll('.qw-heat-names span').length;
+        const height = canvas.height / canvas.dataset.rows;
         const y = Math.floor(row * height + height / 2 - 1);
         const context = canvas.getContext('2d');
         return Array.from({length: columns}, (_, i) => Array.from(context.getImageData(

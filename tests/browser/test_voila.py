@@ -67,7 +67,7 @@ def test_heatmap_pixels_are_the_ratios(bench, pictures) -> None:
     canvas.focus()
     for _ in range(3):
         bench.keyboard.press("ArrowRight")
-    says = bench.locator("[data-view=outliers] p.qw-detail")
+    says = bench.locator("[data-view=outliers] p.qw-detail[data-row]")
     assert float(says.get_attribute("data-value")) == pytest.approx(levels[3], abs=1e-4)
     assert "channel 3:" in says.inner_text()
 
@@ -160,7 +160,7 @@ def test_another_model_loads_and_dark_theme_reads(new_page, voila, pictures) -> 
     query = "encoder.layer.0.attention.self"
     page.locator(f"[data-layer='{query}.query']").wait_for()
     page.wait_for_function(
-        "document.querySelector('[data-view=outliers] select').value.startsWith('encoder')"
+        "document.querySelector('[data-select=row]').value.startsWith('encoder')"
     )
     found = seen("minilm", *(f"{query}.{part}" for part in ("query", "key", "value")))
     drawn = Plot(page.locator("[data-view=outliers] svg[data-y0]")).curve("activation")[1]

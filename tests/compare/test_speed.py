@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from workbench.compare import Timing, measure, measure_all
+from workbench.compare.speed import measure_layers
 from workbench.errors import WorkbenchError
 
 
@@ -88,6 +89,25 @@ class SimpleModel(torch.nn.Module):
         if inputs["input_ids"].shape[1] > 1 and inputs["use_cache"]:
             self.order.append(self.label)
         return self.inner(**inputs)
+
+
+def test_each_layer_has_its_time_and_its_share_of_the_whole(tiny_llama) -> None:
+    """A layer that sleeps takes most of it; the head is timed like any other."""
+
+    class Slow(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            time.sleep(0.05)
+            return super().forward(x)
+
+    tiny_llama.model.layers[1].mlp.down_proj.__class__ = Slow
+    found = measure_layers(tiny_llama, FakeLoaded(tiny_llama), threads=1, runs=3)
+    linears = [n for n, m in tiny_llama.named_modules() if isinstance(m, torch.nn.Linear)]
+    assert set(found.layers) == set(linears)
+    slow = "model.layers.1.mlp.down_proj"
+    assert 50 < found.layers[slow] <= found.prefill_ms.high
+    assert max(found.layers, key=found.layers.get) == slow
+    assert found.share(slow) == found.layers[slow] / found.prefill_ms.median
+    assert found.share("no such layer") is None
 
 
 def test_nothing_is_left_behind(tiny_llama) -> None:

@@ -1,14 +1,20 @@
 """A session over a tiny random Llama, so that every widget test runs in a second."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent))  # for made.py
 pytest.importorskip("anywidget", reason="the widgets need the extra [lab]")
 
+from made import made_statistics
+
 from workbench.models import LoadedModel
+from workbench.observe import Statistics
 from workbench.session import Session
 from workbench.session import session as module
 
@@ -55,3 +61,9 @@ def blocked(session, monkeypatch) -> SimpleNamespace:
 
     monkeypatch.setattr(type(session.loaded.model), "forward", slow)
     return gate
+
+
+@pytest.fixture(scope="module")
+def large() -> Statistics:
+    """Made-up statistics of 32 blocks with four inputs of 4096 channels, six of them outliers."""
+    return made_statistics(32, 4096)

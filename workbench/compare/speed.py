@@ -54,6 +54,24 @@ class Speed(BaseModel):
     threads: int
 
 
+class LayerTimes(BaseModel):
+    """Where the time of a prefill goes: median milliseconds of each linear, and of the whole.
+
+    Both are of forwards in which every linear was watched, so that shares add up to less than 1.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    layers: dict[str, float]
+    prefill_ms: Timing
+    prompt_tokens: int
+    threads: int
+
+    def share(self, name: str) -> float | None:
+        """The share of a layer in the whole, 0..1; None for a layer that did not run."""
+        milliseconds = self.layers.get(name)
+        return None if milliseconds is None else milliseconds / self.prefill_ms.median
+
+
 def measure(
     model: nn.Module, loaded: "LoadedModel", threads: int | None = None, runs: int = 7
 ) -> Speed:
@@ -75,10 +93,7 @@ def measure_all(
 
     Raises `WorkbenchError` for fewer than 2 runs or less than one thread.
     """
-    if runs < 2:
-        raise WorkbenchError(f"runs is {runs}; a median with a spread needs at least 2.")
-    if threads is not None and threads < 1:
-        raise WorkbenchError(f"threads is {threads}; give at least 1, or None for all.")
+    _check(threads, runs)
     inputs = _prompt(loaded)
     stopwatches = {name: _Stopwatch(model, inputs) for name, model in models.items()}
     with _threads(threads) as used:
@@ -90,6 +105,41 @@ def measure_all(
             for stopwatch in stopwatches.values():
                 stopwatch.run()
     return {name: stopwatch.result(used) for name, stopwatch in stopwatches.items()}
+
+
+@torch.inference_mode()
+def measure_layers(
+    model: nn.Module, loaded: "LoadedModel", threads: int | None = None, runs: int = 7
+) -> LayerTimes:
+    """Time every linear of `model`, the head included, in prefills of one sequence.
+
+    Arguments and errors as in `measure_all`.
+    """
+    _check(threads, runs)
+    stopwatch = _Stopwatch(model, _prompt(loaded))
+    wholes: list[float] = []
+    parts: dict[str, list[float]] = {}
+    with _threads(threads) as used:
+        for run in track(range(runs + WARM_UP), "timing layers"):
+            with _watched(linears(model)) as spent:
+                whole, _ = _time(partial(stopwatch.prefill_once, cache=False))
+            if run >= WARM_UP:
+                wholes.append(whole)
+                for name, seconds in spent.items():
+                    parts.setdefault(name, []).append(1e3 * seconds)
+    return LayerTimes(
+        layers={name: statistics.median(taken) for name, taken in parts.items()},
+        prefill_ms=Timing.of(wholes),
+        prompt_tokens=stopwatch.inputs["input_ids"].shape[1],
+        threads=used,
+    )
+
+
+def _check(threads: int | None, runs: int) -> None:
+    if runs < 2:
+        raise WorkbenchError(f"runs is {runs}; a median with a spread needs at least 2.")
+    if threads is not None and threads < 1:
+        raise WorkbenchError(f"threads is {threads}; give at least 1, or None for all.")
 
 
 def _prompt(loaded: "LoadedModel") -> dict[str, Tensor]:
@@ -110,7 +160,9 @@ class _Stopwatch:
 
     def __init__(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
         self.model, self.inputs = model, inputs
-        self.decodes = head(model) is not None
+        output_head = head(model)
+        self.decodes = output_head is not None
+        self.watched = {n: m for n, m in linears(model).items() if m is not output_head}
         self.forget()
 
     def forget(self) -> None:
@@ -120,15 +172,16 @@ class _Stopwatch:
 
     def run(self) -> None:
         """Take one timing of each kind; watching linears costs, so they get their own forward."""
-        milliseconds, output = _time(partial(self._prefill, cache=self.decodes))
+        milliseconds, output = _time(partial(self.prefill_once, cache=self.decodes))
         self.prefill.append(milliseconds)
         if self.decodes:
             self.decode.append(self._decode(output))
-        with _watched_linears(self.model) as spent:
-            self._prefill(cache=False)
-        self.linear.append(1e3 * sum(spent))
+        with _watched(self.watched) as spent:
+            self.prefill_once(cache=False)
+        self.linear.append(1e3 * sum(spent.values()))
 
-    def _prefill(self, *, cache: bool) -> Any:
+    def prefill_once(self, *, cache: bool) -> Any:
+        """Run the prompt."""
         if self.decodes:
             return self.model(**self.inputs, use_cache=cache)
         return self.model(**self.inputs)
@@ -160,27 +213,25 @@ def _time(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 @contextmanager
-def _watched_linears(model: nn.Module) -> Iterator[list[float]]:
-    """Collect the seconds each linear but the head takes, by wrapping its `forward`."""
-    spent: list[float] = []
-    output_head = head(model)
-    watched = [m for m in linears(model).values() if m is not output_head]
+def _watched(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, float]]:
+    """Collect the seconds that each of `modules` takes, by wrapping its `forward`."""
+    spent: dict[str, float] = {}
 
-    def wrap(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def wrap(name: str, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def timed(*args: Any, **kwargs: Any) -> Tensor:
             start = time.perf_counter()
             result = forward(*args, **kwargs)
-            spent.append(time.perf_counter() - start)
+            spent[name] = spent.get(name, 0.0) + time.perf_counter() - start
             return result
 
         return timed
 
     try:
-        for module in watched:
-            module.forward = wrap(module.forward)  # type: ignore[method-assign]
+        for name, module in modules.items():
+            module.forward = wrap(name, module.forward)  # type: ignore[method-assign]
         yield spent
     finally:
-        for module in watched:
+        for module in modules.values():
             module.__dict__.pop("forward", None)
 
 

@@ -88,8 +88,8 @@ class Streams:
         layers = _cached(output)
         for index, (keys, values) in enumerate(layers):
             module = names[index] if len(names) == len(layers) else f"cache.{index}"
-            for kind, states in (("keys", keys), ("values", values)):
-                sink(Tap(f"{module}.{kind}", kind, module), states.transpose(1, 2).flatten(2))
+            sink(Tap(f"{module}.keys", "keys", module), keys.transpose(1, 2).flatten(2))
+            sink(Tap(f"{module}.values", "values", module), values.transpose(1, 2).flatten(2))
 
     def _tried(self, batch: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
         """The option that makes the model leave its keys and values, if it takes it; its blocks."""
@@ -104,8 +104,12 @@ def _cached(output: Any) -> list[tuple[Tensor, Tensor]]:
     """Keys and values [B, H, T, D] of each layer that attends to all tokens."""
     layers = getattr(getattr(output, "past_key_values", None), "layers", None) or []
     pairs = [(getattr(one, "keys", None), getattr(one, "values", None)) for one in layers]
-    whole = [isinstance(k, Tensor) and isinstance(v, Tensor) and k.dim() == 4 for k, v in pairs]
-    return pairs if pairs and all(whole) else []
+    whole = [
+        (keys, values)
+        for keys, values in pairs
+        if isinstance(keys, Tensor) and isinstance(values, Tensor) and keys.dim() == 4
+    ]
+    return whole if len(whole) == len(pairs) else []
 
 
 def _entering(sink: Sink, name: str, _: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:

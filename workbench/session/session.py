@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from workbench.compare import Comparison, compare
-from workbench.compare.speed import measure_all
+from workbench.compare.speed import LayerTimes, measure_all, measure_layers
 from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel, load, save
 from workbench.models.loaded import share
@@ -66,6 +66,7 @@ class Session(Choosing):
         self.curve: TrainingCurve | None = None
         self.plan: Plan | None = None
         self.comparison: Comparison | None = None
+        self.times: LayerTimes | None = None
         self.frozen = False
         self.saved: Recipe | None = None
         self.points: list[SweepPoint] = []
@@ -101,7 +102,7 @@ class Session(Choosing):
         if _points_family(new) != _points_family(old):
             self.points = []
         self.model = self.smoothing = self.curve = self.plan = self.comparison = None
-        self.losses = None
+        self.losses = self.times = None
         self.frozen = False
 
     # The verbs
@@ -174,6 +175,14 @@ class Session(Choosing):
             run = self._keep(key, data, recipe, self.plan, found)
         self._commit(recipe, comparison=run.comparison)
         return run.comparison
+
+    @verb
+    def profile(self) -> LayerTimes:
+        """Time every layer of the frozen model on this machine."""
+        recipe, model = self._recipe, self.freeze()
+        times = measure_layers(model, self.load())
+        self._commit(recipe, times=times)
+        return times
 
     @verb
     def save(self, folder: Path | str) -> Path:

@@ -1,7 +1,7 @@
 """Small conversions between the session's tensors and what a browser can be sent."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 COLUMNS = 512
+FULL = 65535
+BINS = 81  # odd, so that zero has a bin of its own
 
 
 def packed(values: torch.Tensor | np.ndarray) -> bytes:
@@ -28,6 +30,20 @@ def heat_row(absmax: torch.Tensor) -> torch.Tensor:
     levels = (absmax.clamp(min=1e-12) / median).log10()
     run = math.ceil(len(levels) / COLUMNS)
     return torch.nn.functional.max_pool1d(levels[None].float(), run, ceil_mode=True)[0]
+
+
+def packed_heat(levels: torch.Tensor, top: float) -> bytes:
+    """Give heatmap levels, 0 where below, as the bytes of a uint16 array; 65535 is `top`."""
+    shares = levels.clamp(min=0) / max(top, 1e-9)
+    return (shares * FULL).round().numpy().astype("<u2").tobytes()
+
+
+def histogram(weight: torch.Tensor) -> dict[str, Any]:
+    """Count the values of `weight` in equal bins over a range that is even around zero."""
+    values = weight.detach().float()
+    bound = max(values.abs().max().item(), 1e-12)
+    counts = torch.histc(values, BINS, -bound, bound)
+    return {"low": -bound, "high": bound, "counts": counts.int().tolist()}
 
 
 def group_names(session: "Session") -> list[str]:

@@ -4,14 +4,15 @@ from functools import cache
 from importlib.resources import files
 
 STATIC = files(__package__) / "static"
+COMMON = ("shared", "chart")
+OWN = {"outlier_view": ("heatmap", "surface")}  # parts that one view alone is made of
 
 
 @cache
 def module(name: str) -> str:
-    """Give the ES module of view `name`: the shared helpers, the charts, then its own `render`."""
-    return "\n".join(
-        (STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("shared", "chart", name)
-    )
+    """Give the ES module of view `name`: what all share, its own parts, then `render`."""
+    parts = (*COMMON, *OWN.get(name, ()), name)
+    return "\n".join((STATIC / f"{part}.js").read_text(encoding="utf-8") for part in parts)
 
 
 @cache

@@ -11,6 +11,7 @@ import traitlets as t
 
 from workbench.errors import WorkbenchError
 from workbench.widgets import _assets
+from workbench.widgets._selection import selection_of
 
 if TYPE_CHECKING:
     from workbench.session import Job, Session
@@ -79,9 +80,17 @@ class View(anywidget.AnyWidget):
         self._follower: int | None = None
         self._shown: Any = None
         super().__init__(**keywords)
+        self._share_selection(given="group" in keywords)
         self.on_msg(self._pressed)
         self._unsubscribe: Callable[[], None] = session.subscribe(lambda _: self.follow())
         self.follow()
+
+    def _share_selection(self, *, given: bool) -> None:
+        """Let a view with a `group` show and change what is chosen in its session."""
+        self._link: t.link | None = None
+        if self.has_trait("group"):
+            ends = (selection_of(self.session), "group"), (self, "group")
+            self._link = t.link(*(reversed(ends) if given else ends))
 
     def refresh(self) -> None:
         """Copy into the traits what this view shows of its session; never computes at length."""
@@ -139,6 +148,9 @@ class View(anywidget.AnyWidget):
         self._closed = True
         if hasattr(self, "_unsubscribe"):  # not so if the constructor refused its arguments
             self._unsubscribe()
+            link, self._link = self._link, None  # a view may be closed twice
+            if link is not None:
+                link.unlink()
         super().close()
 
     def set_state(self, sync_data: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
-import traitlets as t
 
 from workbench.errors import WorkbenchError
 from workbench.widgets._base import View
@@ -83,12 +82,6 @@ class Workbench(ipywidgets.VBox):
         steps = [list(pair) for pair in STEPS.items()]
         self.stepper = Stepper(session, steps=steps)
         self.step = step
-        selecting = [view for view in self.views.values() if view.has_trait("group")]
-        self._links = [
-            t.link((self.layers, "group"), (view, "group"))
-            for view in selecting
-            if view is not self.layers
-        ]
         super().__init__([self.stepper, *(self._panel(name) for name in STEPS)], **keywords)
         self.add_class("qw-bench")
 
@@ -113,9 +106,6 @@ class Workbench(ipywidgets.VBox):
 
     def close(self) -> None:
         """Stop following the session and remove all views."""
-        links, self._links = getattr(self, "_links", []), []
-        for link in links:
-            link.unlink()
         for view in getattr(self, "views", {}).values():
             view.close()
         if hasattr(self, "stepper"):

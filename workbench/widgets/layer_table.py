@@ -1,6 +1,7 @@
 """Every linear layer in one sortable table; choosing a row chooses its input everywhere."""
 
-from typing import Any
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import traitlets as t
@@ -8,29 +9,44 @@ import traitlets as t
 from workbench.widgets._arrays import finite, group_names
 from workbench.widgets._base import Refused, View
 
-COLUMNS = ("name", "outlier_ratio", "scheme", "how", "op", "bytes", "sqnr_db")
+if TYPE_CHECKING:
+    from workbench.session import Job
+
+COLUMNS = (
+    "name", "outlier_ratio", "bits", "scheme", "how", "op", "bytes", "sqnr_db",
+    "predicted_sqnr_db", "latency",
+)  # fmt: skip
 
 
 class LayerTable(View):
-    """Outlier ratio, scheme, way of smoothing, op, bytes and SQNR of every linear layer."""
+    """What is known of each linear layer: its outliers, scheme, op, bytes, error and time."""
 
     module = "layer_table"
+    calls = ("profile",)
+    verbs: ClassVar = ("profile",)
 
     rows = t.List(t.Dict()).tag(sync=True)
     """One dictionary a layer, in execution order: `group`, the columns, and `reason`, `op_reason`,
-    `float_bytes`. What is not known yet is None.
+    `float_bytes`, `ms`. What is not known yet is None. `sqnr_db` was measured in a comparison and
+    holds what the layers before have added; `predicted_sqnr_db` is of this layer's weights alone.
+    `latency` is the measured share (0..1) of the layer in a prefill that takes `ms` in it.
     """
     sort = t.Unicode("").tag(sync=True)
     """Column that orders the table; empty for execution order.
-    - Type: `str`, one of `name outlier_ratio scheme how op bytes sqnr_db`, default: `""`
+    - Type: `str`, one of `name outlier_ratio bits scheme how op bytes sqnr_db predicted_sqnr_db
+      latency`, default: `""`
     """
     descending = t.Bool(True).tag(sync=True)
     """Whether the largest comes first.
     - Type: `bool`, default: `True`
     """
+    filter = t.Unicode("").tag(sync=True)
+    """Shows only layers whose name has this in it, or matches it where it holds `*` or `?`.
+    - Type: `str`, default: `""` (all)
+    """
     group = t.Unicode("").tag(sync=True)
     """The chosen input (a key of `session.statistics.entries`); all layers that read it are marked.
-    - Type: `str`, default: `""`
+    - Type: `str`, default: the first one
     """
 
     @t.validate("sort")
@@ -40,14 +56,22 @@ class LayerTable(View):
             raise Refused(f"no column {column!r}; choose one of: {', '.join(COLUMNS)}.")
         return column
 
+    @property
+    def shown(self) -> list[str]:
+        """Names of the layers that `filter` lets through, in execution order."""
+        return [row["name"] for row in self.rows if matches(row["name"], self.filter)]
+
+    def profile(self) -> "Job":
+        """Queue timing of every layer of the frozen model; it is built first where need be."""
+        return self.submit("profile")
+
     def refresh(self) -> None:
-        """Gather the rows from statistics, smoothing, plan and comparison, whichever exist."""
+        """Gather the rows from what exists: statistics, plan, comparison, predictions, times."""
         session = self.session
         rows = _module_rows(session)
         planned = {layer.name: layer for layer in session.plan.layers} if session.plan else {}
-        sqnr = {}
-        if session.comparison:
-            sqnr = {layer.name: finite(layer.sqnr_db) for layer in session.comparison.layers}
+        measured = session.comparison.layers if session.comparison else []
+        sqnr = {layer.name: finite(layer.sqnr_db) for layer in measured}
         ways = _ways(session)
         for row in rows:
             name = row["name"]
@@ -55,6 +79,7 @@ class LayerTable(View):
             row["sqnr_db"] = sqnr.get(name)
             if layer := planned.get(name):
                 row |= {
+                    "bits": layer.bits,
                     "scheme": layer.scheme,
                     "how": layer.how or row["how"],
                     "op": layer.op,
@@ -63,10 +88,22 @@ class LayerTable(View):
                     "bytes": layer.bytes,
                     "float_bytes": layer.float_bytes,
                 }
+            row["predicted_sqnr_db"] = _predicted(session, name, row["bits"])
+            if session.times:
+                row["latency"] = session.times.share(name)
+                row["ms"] = session.times.layers.get(name)
         self.rows = rows
         names = group_names(session)
         if self.group not in names:
             self.group = names[0] if names else ""
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether `pattern` is in `name`, or matches the whole where it has wildcards."""
+    wanted = pattern.strip().lower()
+    if any(mark in wanted for mark in "*?"):
+        return fnmatchcase(name.lower(), wanted)
+    return wanted in name.lower()
 
 
 def _module_rows(session: Any) -> list[dict[str, Any]]:
@@ -87,21 +124,10 @@ def _module_rows(session: Any) -> list[dict[str, Any]]:
     for name in order:
         size = linears[name].weight.numel() * 4
         group, ratio = owner.get(name, ("", None))
-        rows.append(
-            {
-                "name": name,
-                "group": group,
-                "outlier_ratio": ratio,
-                "scheme": None,
-                "how": None,
-                "reason": "",
-                "op": None,
-                "op_reason": "",
-                "bytes": size,
-                "float_bytes": size,
-                "sqnr_db": None,
-            }
-        )
+        empty: dict[str, Any] = dict.fromkeys((*COLUMNS, "ms"))
+        known = {"name": name, "group": group, "outlier_ratio": ratio, "reason": ""}
+        sizes = {"op_reason": "", "bytes": size, "float_bytes": size}
+        rows.append(empty | known | sizes)
     return rows
 
 
@@ -109,3 +135,10 @@ def _ways(session: Any) -> dict[str, tuple[str, str]]:
     """Tell for each layer how its input was smoothed, and why so."""
     groups = session.smoothing.groups if session.smoothing else []
     return {name: (group.how, group.reason) for group in groups for name in group.linears}
+
+
+def _predicted(session: Any, name: str, bits: int | None) -> float | None:
+    """The SQNR in dB that a sensitivity predicts for the layer at its bits, where there is one."""
+    found = getattr(session, "damages", None)
+    layer = found.layers.get(name, {}) if found else {}
+    return next((finite(d.sqnr_db) for d in layer.values() if d.bits == bits), None)

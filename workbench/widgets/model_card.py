@@ -1,5 +1,6 @@
-"""Which model: choose one, load it, see what it is."""
+"""Which model: choose one, see what it will need, load it, see what it is."""
 
+import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets as t
@@ -10,6 +11,7 @@ from workbench.widgets._host import allowed_models, served
 
 if TYPE_CHECKING:
     from workbench.models import LoadedModel
+    from workbench.models.estimate import Estimate
     from workbench.session import Job
 
 
@@ -31,7 +33,7 @@ def choices() -> list[dict[str, str]]:
 
 
 class ModelCard(View):
-    """The model's name, size, layers and note, with the button that loads it."""
+    """The model's name, size, layers and note, what it will need, and the button that loads it."""
 
     module = "model_card"
     calls = ("load",)
@@ -51,6 +53,11 @@ class ModelCard(View):
     """What was loaded: `name`, `kind`, `parameters`, `bytes`, `layers`; empty before.
     - Type: `dict`
     """
+    needs = t.Dict().tag(sync=True)
+    """What `name` will need, estimated before it is loaded: the fields of
+    `workbench.models.estimate.Estimate` and `fits`; or the `reason` why nothing can be said.
+    - Type: `dict`, default: `{}` (being found out)
+    """
 
     def __init__(self, session: Any, **keywords: Any) -> None:
         super().__init__(
@@ -58,6 +65,8 @@ class ModelCard(View):
             **{"choices": choices(), "free": not served(), "name": session.recipe.model} | keywords,
         )
         self._model = session.recipe.model
+        self.observe(lambda _: self._estimate_soon(), "name")
+        self._estimate_soon()
 
     @t.validate("name")
     def _may_load(self, proposal: dict[str, Any]) -> str:
@@ -80,12 +89,33 @@ class ModelCard(View):
         self.submit("load")
         return self.submit("observe")
 
+    def estimate(self) -> "Estimate":
+        """What loading and observing `name` will need; raises WorkbenchError where none can be."""
+        from workbench.models.estimate import estimate
+
+        calibration = self.session.recipe.calibration
+        return estimate(self.name, tokens=calibration.samples * calibration.length)
+
     def refresh(self) -> None:
         """Show the loaded model; a name typed but not yet loaded stays."""
         model = self.session.recipe.model
         if model != getattr(self, "_model", model):
             self._model = self.name = model
         self.facts = _facts(self.session.loaded) if self.session.loaded else {}
+
+    def _estimate_soon(self) -> None:
+        """Estimate in a thread of its own: a disk or the hub may be slow, and jobs may run."""
+        self.needs = {}
+        threading.Thread(target=self._show_needs, args=(self.name,), daemon=True).start()
+
+    def _show_needs(self, name: str) -> None:
+        try:
+            found = self.estimate()
+            needs = found.model_dump() | {"fits": found.fits}
+        except Exception as problem:  # noqa: BLE001 - no estimate is no failure: loading will tell
+            needs = {"reason": str(problem) or type(problem).__name__}
+        if name == self.name and not self._closed:  # else another was chosen meanwhile
+            self.needs = needs
 
 
 def _facts(loaded: "LoadedModel") -> dict[str, Any]:
