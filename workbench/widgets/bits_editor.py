@@ -58,7 +58,7 @@ class BitsEditor(View):
     """
     budget = t.Float(0.0, min=0.0).tag(sync=True)
     """The limit that `allocate` keeps to: MB of the whole model, or mean bits of its layers.
-    - Type: `float` above 0, default: half of the float model's MB
+    - Type: `float` above 0, default: half-way from 8 bits to 4
     """
     budget_kind = t.Enum(("MB", "mean bits"), "MB").tag(sync=True)
     """What `budget` limits.
@@ -162,8 +162,10 @@ class BitsEditor(View):
         self.rows = rows
         whole = session.loaded.bytes if session.loaded else 0
         self.other_bytes = max(0, whole - sum(row["float_bytes"] for row in rows))
-        if whole and not self.budget:
-            self.budget = round(whole / 2 / MB, 1)
+        if whole and not self.budget:  # half-way from 8 bits to 4
+            able = [row for row in rows if row["bytes"]]
+            sizes = sum(row["bytes"]["8"] + row["bytes"]["4"] for row in able) / 2
+            self.budget = round((whole - sum(r["float_bytes"] for r in able) + sizes) / MB, 1)
 
     def _rescale(self, _: Any) -> None:
         if self.following:
