@@ -2,7 +2,6 @@
 
 import pytest
 
-from workbench.errors import WorkbenchError
 from workbench.recipe import layer_bits
 from workbench.session import History, Session
 from workbench.session import session as module

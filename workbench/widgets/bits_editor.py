@@ -180,9 +180,7 @@ class BitsEditor(View):
         self.session.update(recipe.with_quantization(weights=args))
 
     def _names(self) -> list[str]:
-        """All layers that can be quantized."""
-        if self.session.loaded is None:
-            raise WorkbenchError("no model is loaded yet; load one first.")
+        """All layers that can be quantized; none before a model is loaded."""
         return [choice.name for choice in self.session.choices() if choice.bytes]
 
     def _budget(self) -> Budget:
