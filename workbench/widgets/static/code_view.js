@@ -52,7 +52,7 @@ function render({ model, el }) {
     says.textContent = "";
     model.send({ call: "load_recipe", arguments: [await chosen.text()] });
   } });
-  const open = h("button", { type: "button", "data-call": "load_recipe", title: "A recipe file, JSON", onclick: () => file.click() }, "Load …");
+  const open = h("button", { type: "button", "data-call": "load_recipe", title: "A recipe file, JSON", onclick: () => file.click() }, "Open …");
   const address = h("input", { type: "text", readonly: true, "aria-label": "link to this recipe", onfocus: () => address.select() });
   const share = h("button", { type: "button", "data-call": "share", title: "A link that opens an app with this recipe", onclick: () => call(model, "share") }, "Link");
   const linked = h("div", { class: "qw-row qw-link" }, field(APP ? "Link to this recipe" : "Link to this recipe: append it to the address of an app", address),
