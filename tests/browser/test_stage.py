@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from drawn import Plot
-from stage import repaints, show
+from stage import repaint_ms, show
 
 pytestmark = pytest.mark.browser
 
@@ -310,7 +310,7 @@ def test_what_is_chosen_shows_without_colours(chromium, pictures) -> None:
 def test_repaint_is_quick_at_the_size_of_a_large_model(page) -> None:
     """The preview of 4096 channels; 32 blocks of 7 layers with the front redrawn at each click."""
     show(page, "alpha_explorer", alpha_traits(4096))
-    taken = repaints(page, "input[type=range]", [i / 100 for i in range(1, 61)])
+    preview = repaint_ms(page, "input[type=range]", [i / 100 for i in range(1, 61)])
     x, w = (
         np.frombuffer(alpha_traits(4096)[name], "<f4").astype(float)
         for name in ("absmax", "weight_absmax")
@@ -320,7 +320,6 @@ def test_repaint_is_quick_at_the_size_of_a_large_model(page) -> None:
     shown = float(page.locator("output").get_attribute("data-activation"))
     assert shown == pytest.approx(hard, rel=1e-4)
     show(page, "bits_editor", bits_traits())
-    clicks = repaints(page, f"tr[data-layer='{NAMES[3]}'] [data-bits='4']", [None] * 60)
-    # The quickest quarter is what the work takes; the rest is what else a shared machine does.
-    for times in (taken, clicks):
-        assert times[15] < 50, f"quartile {times[15]:.0f} ms, p95 {times[56]:.0f} ms"
+    clicks = repaint_ms(page, f"tr[data-layer='{NAMES[3]}'] [data-bits='4']", [None] * 60)
+    assert preview < 40
+    assert clicks < 40

@@ -122,9 +122,7 @@ class Choosing(Core):
         base = recipe
         if recipe.quantization.bits == "auto":
             base = recipe.with_quantization(bits={}, budget=None)
-        with self.lock:
-            self._commit(recipe)
-            self.update(with_layer_bits(base, names, wanted))
+        self._replace(recipe, with_layer_bits(base, names, wanted))
         return found
 
 

@@ -71,6 +71,13 @@ class Core:
             self._put(after)
         self._notify()
 
+    def _replace(self, old: Recipe, new: Recipe) -> None:
+        """Update to `new`, unless `old` was replaced meanwhile."""
+        with self.lock:
+            if self._recipe is not old:
+                raise Cancelled("the recipe changed while this ran; run it again")
+            self.update(new)
+
     def _put(self, recipe: Recipe) -> None:
         old, self._recipe = self._recipe, recipe
         self._invalidate(old, recipe)

@@ -133,8 +133,9 @@ class BitsEditor(View):
         if new and not weights.qtype.is_float:
             grouped = "group" if weights.symmetric else "affine group"
             self.scales = grouped if weights.granularity == "group" else "channel"
-        automatic = recipe.quantization.bits == "auto"
-        self.bits = {} if automatic or not self.rows else layer_bits(recipe, self._names())
+        if new:
+            automatic = recipe.quantization.bits == "auto"
+            self.bits = {} if automatic else layer_bits(recipe, self._names())
         if new or session.history.added != self._added:
             self._added = session.history.added
             self.float_point = baseline(session)
@@ -181,7 +182,7 @@ class BitsEditor(View):
 
     def _names(self) -> list[str]:
         """All layers that can be quantized; none before a model is loaded."""
-        return [choice.name for choice in self.session.choices() if choice.bytes]
+        return [row["name"] for row in self.rows if row["bytes"]]
 
     def _budget(self) -> Budget:
         if not self.budget > 0:

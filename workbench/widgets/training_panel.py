@@ -1,6 +1,5 @@
 """Win back what rounding lost: quantization-aware training, watched, paused, cancelled."""
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets as t
@@ -107,20 +106,15 @@ class TrainingPanel(View):
     def _advise(self) -> None:
         comparison = self.session.comparison
         if comparison is None:
-            self.offered, self.advice = (
-                False,
-                "Compare first: training is for a loss that is worth winning back.",
-            )
+            self.offered = False
+            self.advice = "Compare first: training is for a loss that is worth winning back."
             return
         unit = "nats a token" if comparison.kl is not None else "of 1 - cosine"
         found = comparison.divergence
-        # Not a number is as bad as it gets.
-        self.offered = not found < LARGE[unit] or math.isnan(found)
+        self.offered = not found < LARGE[unit]  # what is no number is as bad as it gets
         said = f"The quantized model is {found:.3g} {unit} from the float one"
         if self.offered:
-            self.advice = (
-                f"{said}, more than {LARGE[unit]:g}: try smoothing or more bits, or train."
-            )
+            self.advice = f"{said}, more than {LARGE[unit]:g}: smooth, give more bits, or train."
         else:
             self.advice = f"{said}, less than {LARGE[unit]:g}: training has little to win."
 
