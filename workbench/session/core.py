@@ -32,7 +32,7 @@ class Core:
         self.past: list[Recipe] = []
         self.future: list[Recipe] = []
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="workbench")
-        self._subscribers: list[Callable[[Self], None]] = []
+        self._subscribers: list[Callable[[Any], None]] = []
 
     # The recipe
 

@@ -146,7 +146,7 @@ class BitsEditor(View):
         session = self.session
         damages = session.damages.layers if session.damages else {}
         self.measure_of = session.damages.measure if session.damages else ""
-        rows = []
+        rows: list[dict[str, Any]] = []
         for choice in session.choices():
             found = damages.get(choice.name, {}).values()
             rows.append(

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import traitlets as t
 
 from workbench.errors import WorkbenchError
@@ -97,7 +98,7 @@ class TrainingPanel(View):
         steps = curve.losses if curve else session.losses.steps if session.losses else ()
         held_out = curve.held_out if curve else session.losses.held_out if session.losses else {}
         if len(steps) != len(self.losses) // 4 or curve:
-            self.losses = packed(list(steps))
+            self.losses = packed(np.array(steps))
         self.judged = {str(step): finite(loss) for step, loss in held_out.items()}
         self.kept = None if curve is None else len(steps) if curve.kept is None else curve.kept
         self.paused = any(job.paused for job in list(session.jobs) if not job.ended)
