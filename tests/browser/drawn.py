@@ -29,6 +29,11 @@ class Plot:
         return low + share * (high - low)
 
 
+def go(page, step: str) -> None:
+    """Open one step of the workbench; "all" puts every one on the page."""
+    page.locator(f"[data-view=stepper] [data-step={step}]").click()
+
+
 def strip(page, name: str) -> Plot:
     """One of the alpha explorer's charts: activation, weight, difficulty or measured."""
     return Plot(page.locator(f"svg[data-strip={name}]"))

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from drawn import brightness, strip
+from drawn import brightness, go, strip
 from expected import compared, seen
 
 pytestmark = pytest.mark.browser
@@ -21,6 +21,7 @@ def test_notebook_in_jupyterlab_from_load_to_comparison(new_page, lab, pictures)
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
+    go(page, "all")
     page.wait_for_selector("svg[data-strip=difficulty]")
 
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()

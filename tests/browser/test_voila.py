@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from drawn import Plot, brightness, pixels, strip
+from drawn import Plot, brightness, go, pixels, strip
 from expected import colour, compared, float_perplexity, seen
 
 pytestmark = pytest.mark.browser
@@ -18,6 +18,7 @@ def bench(new_page, voila):
     """One visit: the workbench page, its default model loaded and observed."""
     page = new_page("visit")
     page.goto(f"{voila}/voila/render/workbench.ipynb")
+    go(page, "all")
     page.wait_for_selector("[data-view=outliers] svg[data-y0]")
     return page
 
@@ -153,6 +154,7 @@ def test_comparison_shows_what_a_script_measures(bench, pictures) -> None:
 def test_another_model_loads_and_dark_theme_reads(new_page, voila, pictures) -> None:
     page = new_page("dark")
     page.goto(f"{voila}/voila/render/workbench.ipynb?theme=dark")
+    go(page, "all")
     page.wait_for_selector("[data-view=outliers] svg[data-y0]")
     page.get_by_role("combobox", name="Model").select_option("minilm")
     page.get_by_role("button", name="Load").click()

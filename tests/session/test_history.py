@@ -130,7 +130,7 @@ def test_history_is_the_users_own_and_no_visitors(monkeypatch, tmp_path) -> None
     assert History.default().path == data_folder() / "history.sqlite"
     if sys.platform.startswith("linux"):
         assert tmp_path in History.default().path.parents
-    monkeypatch.setenv("WORKBENCH_SERVED", "1")
-    assert History.default().path is None
     monkeypatch.setenv("WORKBENCH_HISTORY", str(tmp_path / "named.sqlite"))
     assert History.default().path == tmp_path / "named.sqlite"
+    monkeypatch.setenv("WORKBENCH_SERVED", "1")
+    assert History.default().path is None

@@ -49,6 +49,7 @@ def test_state_is_strict_json_before_and_after_all_stages(session, view) -> None
     for verb in (None, "compare"):
         if verb:
             getattr(session, verb)()
+        assert made.error == ""
         state = {k: v for k, v in made.get_state().items() if not isinstance(v, bytes)}
         state.pop("layout")
         json.dumps(state, allow_nan=False, default=str)

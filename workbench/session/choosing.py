@@ -3,6 +3,7 @@
 from workbench.models import LoadedModel
 from workbench.observe import Statistics
 from workbench.recipe import Recipe, layer_bits, with_layer_bits
+from workbench.recipe.bits import Bits
 from workbench.recipe.code import activations_of
 from workbench.session.bits import sensitivity_of
 from workbench.session.build import calibration_batches, smoothed
@@ -118,13 +119,11 @@ class Choosing(Core):
             bits = layer_bits(recipe, names)
             damages = restricted(damages, [name for name in names if bits[name] is not None])
         found = allocate(damages, budget)
-        wanted = {name: args.qtype.bits for name, args in found.weights.items()}
+        wanted: Bits = {name: args.qtype.bits for name, args in found.weights.items()}
         base = recipe
         if recipe.quantization.bits == "auto":
             base = recipe.with_quantization(bits={}, budget=None)
-        with self.lock:
-            self._commit(recipe)
-            self.update(with_layer_bits(base, names, wanted))
+        self._replace(recipe, with_layer_bits(base, names, wanted))
         return found
 
 

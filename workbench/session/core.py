@@ -32,7 +32,7 @@ class Core:
         self.past: list[Recipe] = []
         self.future: list[Recipe] = []
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="workbench")
-        self._subscribers: list[Callable[[Self], None]] = []
+        self._subscribers: list[Callable[[Any], None]] = []
 
     # The recipe
 
@@ -70,6 +70,13 @@ class Core:
             self.past = [*self.past, self._recipe]
             self._put(after)
         self._notify()
+
+    def _replace(self, old: Recipe, new: Recipe) -> None:
+        """Update to `new`, unless `old` was replaced meanwhile."""
+        with self.lock:
+            if self._recipe is not old:
+                raise Cancelled("the recipe changed while this ran; run it again")
+            self.update(new)
 
     def _put(self, recipe: Recipe) -> None:
         old, self._recipe = self._recipe, recipe

@@ -78,12 +78,12 @@ class History:
     def default(cls) -> "History":
         """The user's own history, the file that $WORKBENCH_HISTORY names, or none ("off").
 
-        A visitor of an app has one in memory.
+        A visitor of an app has one in memory, so that none sees what another did.
         """
         named = os.environ.get(VARIABLE)
-        if named is None:
-            return cls(None if served() else data_folder() / "history.sqlite")
-        return cls(None if named.strip() in OFF else Path(named).expanduser())
+        if served() or (named is not None and named.strip() in OFF):
+            return cls()
+        return cls(data_folder() / "history.sqlite" if named is None else Path(named).expanduser())
 
     def get(self, key: str) -> Run | None:
         """The run of this key, if there is one."""

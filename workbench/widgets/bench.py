@@ -30,8 +30,8 @@ STEPS = {
     "smooth": "Smooth",
     "quantize": "Quantize",
     "calibrate": "Calibrate",
-    "compare": "Compare",
-    "save": "Save",
+    "compare": "Compare, save",
+    "recipe": "Recipe",
 }
 
 
@@ -53,7 +53,7 @@ PLACES = [
     Place("calibrate", "calibration", CalibrationPanel),
     Place("calibrate", "training", TrainingPanel),
     Place("compare", "comparison", ComparisonView),
-    Place("save", "script", CodeView),
+    Place("recipe", "script", CodeView),
 ]
 
 

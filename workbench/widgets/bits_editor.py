@@ -58,7 +58,7 @@ class BitsEditor(View):
     """
     budget = t.Float(0.0, min=0.0).tag(sync=True)
     """The limit that `allocate` keeps to: MB of the whole model, or mean bits of its layers.
-    - Type: `float` above 0, default: half of the float model's MB
+    - Type: `float` above 0, default: half-way from 8 bits to 4
     """
     budget_kind = t.Enum(("MB", "mean bits"), "MB").tag(sync=True)
     """What `budget` limits.
@@ -133,8 +133,9 @@ class BitsEditor(View):
         if new and not weights.qtype.is_float:
             grouped = "group" if weights.symmetric else "affine group"
             self.scales = grouped if weights.granularity == "group" else "channel"
-        automatic = recipe.quantization.bits == "auto"
-        self.bits = {} if automatic or not self.rows else layer_bits(recipe, self._names())
+        if new:
+            automatic = recipe.quantization.bits == "auto"
+            self.bits = {} if automatic else layer_bits(recipe, self._names())
         if new or session.history.added != self._added:
             self._added = session.history.added
             self.float_point = baseline(session)
@@ -145,7 +146,7 @@ class BitsEditor(View):
         session = self.session
         damages = session.damages.layers if session.damages else {}
         self.measure_of = session.damages.measure if session.damages else ""
-        rows = []
+        rows: list[dict[str, Any]] = []
         for choice in session.choices():
             found = damages.get(choice.name, {}).values()
             rows.append(
@@ -162,8 +163,10 @@ class BitsEditor(View):
         self.rows = rows
         whole = session.loaded.bytes if session.loaded else 0
         self.other_bytes = max(0, whole - sum(row["float_bytes"] for row in rows))
-        if whole and not self.budget:
-            self.budget = round(whole / 2 / MB, 1)
+        if whole and not self.budget:  # half-way from 8 bits to 4
+            able = [row for row in rows if row["bytes"]]
+            sizes = sum(row["bytes"]["8"] + row["bytes"]["4"] for row in able) / 2
+            self.budget = round((whole - sum(r["float_bytes"] for r in able) + sizes) / MB, 1)
 
     def _rescale(self, _: Any) -> None:
         if self.following:
@@ -178,10 +181,8 @@ class BitsEditor(View):
         self.session.update(recipe.with_quantization(weights=args))
 
     def _names(self) -> list[str]:
-        """All layers that can be quantized."""
-        if self.session.loaded is None:
-            raise WorkbenchError("no model is loaded yet; load one first.")
-        return [choice.name for choice in self.session.choices() if choice.bytes]
+        """All layers that can be quantized; none before a model is loaded."""
+        return [row["name"] for row in self.rows if row["bytes"]]
 
     def _budget(self) -> Budget:
         if not self.budget > 0:

@@ -56,6 +56,6 @@ class Stepper(View):
         session = self.session
         reached = REACHED.index(session.stage)
         done = [step for step, stage in DONE_FROM.items() if reached >= REACHED.index(stage)]
-        self.done = [*done, "save"] if session.saved == session.recipe else done
+        self.done = [*done, "recipe"] if session.saved == session.recipe else done
         self.model = session.loaded.name if session.loaded else ""
         self.can_undo, self.can_redo = bool(session.past), bool(session.future)

@@ -1,8 +1,8 @@
 """Win back what rounding lost: quantization-aware training, watched, paused, cancelled."""
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import traitlets as t
 
 from workbench.errors import WorkbenchError
@@ -98,7 +98,7 @@ class TrainingPanel(View):
         steps = curve.losses if curve else session.losses.steps if session.losses else ()
         held_out = curve.held_out if curve else session.losses.held_out if session.losses else {}
         if len(steps) != len(self.losses) // 4 or curve:
-            self.losses = packed(list(steps))
+            self.losses = packed(np.array(steps))
         self.judged = {str(step): finite(loss) for step, loss in held_out.items()}
         self.kept = None if curve is None else len(steps) if curve.kept is None else curve.kept
         self.paused = any(job.paused for job in list(session.jobs) if not job.ended)
@@ -107,20 +107,15 @@ class TrainingPanel(View):
     def _advise(self) -> None:
         comparison = self.session.comparison
         if comparison is None:
-            self.offered, self.advice = (
-                False,
-                "Compare first: training is for a loss that is worth winning back.",
-            )
+            self.offered = False
+            self.advice = "Compare first: training is for a loss that is worth winning back."
             return
         unit = "nats a token" if comparison.kl is not None else "of 1 - cosine"
         found = comparison.divergence
-        # Not a number is as bad as it gets.
-        self.offered = not found < LARGE[unit] or math.isnan(found)
+        self.offered = not found < LARGE[unit]  # what is no number is as bad as it gets
         said = f"The quantized model is {found:.3g} {unit} from the float one"
         if self.offered:
-            self.advice = (
-                f"{said}, more than {LARGE[unit]:g}: try smoothing or more bits, or train."
-            )
+            self.advice = f"{said}, more than {LARGE[unit]:g}: smooth, give more bits, or train."
         else:
             self.advice = f"{said}, less than {LARGE[unit]:g}: training has little to win."
 

@@ -63,6 +63,7 @@ function render({ model, el }) {
     const after = STEPS.map((alpha) => smoothed(x, w, alpha));
     curves = {
       activation: after.map((pair) => difficulty(pair.x)), weight: after.map((pair) => difficulty(pair.w)),
+      before: { x: difficulty(x), w: difficulty(w) },
       x: limits(x, after[0].x, after.at(-1).x), w: limits(w, after[0].w, after.at(-1).w),
     };
   }
@@ -108,8 +109,8 @@ function render({ model, el }) {
     );
     Object.assign(says.dataset, { alpha: alpha ?? "", activation: hard.x, weight: hard.w });
     says.textContent = `${alpha === null ? "Not smoothed" : `At alpha ${figure(alpha)}`}: the largest activation channel is `
-      + `${figure(hard.x)} times the median (${figure(difficulty(x))} before), the largest weight channel ${figure(hard.w)} `
-      + `(${figure(difficulty(w))} before).`;
+      + `${figure(hard.x)} times the median (${figure(curves.before.x)} before), the largest weight channel ${figure(hard.w)} `
+      + `(${figure(curves.before.w)} before).`;
   }
 
   function drawMeasured() {

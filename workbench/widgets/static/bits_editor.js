@@ -113,6 +113,20 @@ function render({ model, el }) {
     if (focused) body.querySelector(`[data-layer="${CSS.escape(focused[0])}"] [data-bits="${focused[1]}"]`)?.focus();
   }
 
+  /** Mark the choice of one row; rows that keep theirs are left alone, for there may be many. */
+  function show(tr, row, choice, rate) {
+    tr.dataset.choice = choice;
+    for (const node of tr.querySelectorAll("[role=radio]")) {
+      const on = node.dataset.bits === choice;
+      node.setAttribute("aria-checked", String(on));
+      node.tabIndex = on || (!choice && node.dataset.bits === "8") ? 0 : -1;
+    }
+    tr.querySelector("[data-key=bytes]").textContent = bytes(size(row, choice));
+    const cell = tr.querySelector("[data-key=per-byte]");
+    cell.textContent = rate === null ? "–" : rate === 0 ? "0" : figure(rate * 1e6, 2);
+    cell.dataset.value = rate ?? "";
+  }
+
   function update() {
     const rows = Object.fromEntries(model.get("rows").map((row) => [row.name, row]));
     const known = Object.keys(chosen).length > 0;
@@ -122,17 +136,8 @@ function render({ model, el }) {
       if (!row) continue;
       const able = Object.keys(row.bytes).length > 0;
       const choice = !able ? "skip" : known ? key(row.name) : "";
-      for (const node of tr.querySelectorAll("[role=radio]")) {
-        const on = node.dataset.bits === choice;
-        node.setAttribute("aria-checked", String(on));
-        node.tabIndex = on || (!choice && node.dataset.bits === "8") ? 0 : -1;
-      }
       const found = damage(row, choice);
-      tr.querySelector("[data-key=bytes]").textContent = bytes(size(row, choice));
-      const rate = known ? perByte(row) : null;
-      const cell = tr.querySelector("[data-key=per-byte]");
-      cell.textContent = rate === null ? "–" : rate === 0 ? "0" : figure(rate * 1e6, 2);
-      cell.dataset.value = rate ?? "";
+      if (tr.dataset.choice !== choice) show(tr, row, choice, known ? perByte(row) : null);
       now += size(row, choice);
       whole += row.float_bytes;
       if (choice !== "skip") {

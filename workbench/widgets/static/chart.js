@@ -62,15 +62,34 @@ function chart({ label, width = 560, height = 190, x, y, xLog = false, yLog = fa
   return { frame, at, range };
 }
 
+const MOST_POINTS = 1500; // of a line that is drawn whole: what is denser than pixels only takes time
+
+/** The points of a dense line that can be seen: of each half pixel the lowest and the highest. */
+function visible(pixels, ys) {
+  const kept = [];
+  for (let i = 0; i < pixels.length;) {
+    let [low, high, j] = [i, i, i];
+    for (; j < pixels.length && pixels[j] - pixels[i] < 0.5; j++) {
+      if (ys[j] < ys[low]) low = j;
+      if (ys[j] > ys[high]) high = j;
+    }
+    kept.push(...new Set([Math.min(low, high), Math.max(low, high)]));
+    i = j;
+  }
+  return kept;
+}
+
 /** A path through the points; what lies below the frame is drawn on its lower edge. */
 function line(plot, name, xs, ys, attributes = {}) {
   const floor = plot.range.y[0];
-  let d = "";
-  for (let i = 0; i < xs.length; i++) {
+  const pixels = Array.from(xs, plot.at.x);
+  const kept = pixels.length > MOST_POINTS ? visible(pixels, ys) : pixels.keys();
+  const d = [];
+  for (const i of kept) {
     const y = plot.at.y(ys[i]);
-    d += `${i ? "L" : "M"}${plot.at.x(xs[i]).toFixed(2)} ${(Number.isFinite(y) ? Math.min(y, floor) : floor).toFixed(3)}`;
+    d.push(`${pixels[i].toFixed(2)} ${(Number.isFinite(y) ? Math.min(y, floor) : floor).toFixed(3)}`);
   }
-  const path = svg("path", { class: `qw-line qw-${name}`, "data-series": name, d, ...attributes });
+  const path = svg("path", { class: `qw-line qw-${name}`, "data-series": name, d: d.length ? `M${d.join("L")}` : "", ...attributes });
   plot.frame.append(path);
   return path;
 }

@@ -1,5 +1,6 @@
 const TABS = [["python", "Python"], ["json", "Recipe (JSON)"], ["changes", "Changes"], ["runs", "Runs"]];
 const FILES = { python: ["recipe.py", "text/x-python"], json: ["recipe.json", "application/json"] };
+const APP = /\/voila\//.test(location.pathname);
 const MOST = 64000; // characters of a recipe, as the kernel has it too
 
 function render({ model, el }) {
@@ -51,16 +52,15 @@ function render({ model, el }) {
     says.textContent = "";
     model.send({ call: "load_recipe", arguments: [await chosen.text()] });
   } });
-  const open = h("button", { type: "button", "data-call": "load_recipe", title: "A recipe file, JSON", onclick: () => file.click() }, "Load …");
+  const open = h("button", { type: "button", "data-call": "load_recipe", title: "A recipe file, JSON", onclick: () => file.click() }, "Open …");
   const address = h("input", { type: "text", readonly: true, "aria-label": "link to this recipe", onfocus: () => address.select() });
   const share = h("button", { type: "button", "data-call": "share", title: "A link that opens an app with this recipe", onclick: () => call(model, "share") }, "Link");
-  const linked = h("div", { class: "qw-row qw-link" }, field("Link to this recipe (append it to the address of an app)", address),
+  const linked = h("div", { class: "qw-row qw-link" }, field(APP ? "Link to this recipe" : "Link to this recipe: append it to the address of an app", address),
     h("button", { type: "button", "data-call": "copy", onclick: () => clip(address.value, linked) }, "Copy link"));
   follow(model, ["link"], () => {
     const query = model.get("link");
     linked.hidden = !query;
-    const app = /\/voila\//.test(location.pathname);
-    address.value = query && app ? `${location.origin}${location.pathname}${query}` : query;
+    address.value = query && APP ? `${location.origin}${location.pathname}${query}` : query;
   });
 
   const against = h("select", { onchange: () => set(model, "against", against.value) });

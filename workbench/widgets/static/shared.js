@@ -29,7 +29,7 @@ const unique = (stem) => `qw-${stem}-${++counter}-${Math.random().toString(36).s
 function figure(value, digits = 3) {
   if (value === null || value === undefined) return "–";
   if (!Number.isFinite(value)) return "∞";
-  if (value !== 0 && (Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3)) return value.toExponential(digits - 1);
+  if (value !== 0 && (Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3)) return value.toExponential(digits - 1).replace(/\.?0+e/, "e");
   return Number(value.toPrecision(digits)).toString();
 }
 
