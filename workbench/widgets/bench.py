@@ -11,6 +11,7 @@ from workbench.widgets._base import View
 from workbench.widgets.alpha_explorer import AlphaExplorer
 from workbench.widgets.bits_editor import BitsEditor
 from workbench.widgets.calibration_panel import CalibrationPanel
+from workbench.widgets.chat_view import ChatView
 from workbench.widgets.code_view import CodeView
 from workbench.widgets.comparison_view import ComparisonView
 from workbench.widgets.layer_table import LayerTable
@@ -53,6 +54,7 @@ PLACES = [
     Place("calibrate", "calibration", CalibrationPanel),
     Place("calibrate", "training", TrainingPanel),
     Place("compare", "comparison", ComparisonView),
+    Place("compare", "chat", ChatView),
     Place("recipe", "script", CodeView),
 ]
 

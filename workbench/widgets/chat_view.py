@@ -38,6 +38,8 @@ class ChatView(View):
     """The turn that is being answered, in the same form; empty when none is."""
     variants = t.List(t.Unicode()).tag(sync=True)
     """Who answers the next message, in order."""
+    talks = t.Bool(True).tag(sync=True)
+    """Whether the loaded model is a language model; true before one is loaded."""
     templated = t.Bool(False).tag(sync=True)
     """Whether the tokenizer has a chat template; if not, the model goes on with the text."""
     max_new_tokens = t.Int(128).tag(sync=True)
@@ -114,6 +116,7 @@ class ChatView(View):
         recipe = self.session.recipe
         self.variants = list(dict.fromkeys([ORIGINAL, *self._kept, label(recipe)]))
         loaded = self.session.loaded
+        self.talks = loaded is None or loaded.kind == "causal-lm"
         self.templated = bool(loaded and getattr(loaded.tokenizer, "chat_template", None))
 
     def _answer(self, text: str) -> list[Answer]:

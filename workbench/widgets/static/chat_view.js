@@ -116,7 +116,12 @@ function render({ model, el }) {
     forget.disabled = keep.disabled = answering();
     log.setAttribute("aria-busy", answering());
   });
-  follow(model, ["variants", "templated"], () => {
+  follow(model, ["variants", "templated", "talks"], () => {
+    message.disabled = !model.get("talks");
+    if (message.disabled) {
+      hint.textContent = "The loaded model is no language model and cannot chat.";
+      return;
+    }
     const names = model.get("variants").join(", ");
     hint.textContent = `${names} answer one after the other, so that none slows another. ${model.get("templated") ? "" : "The tokenizer has no chat template: the models go on with your text."}`;
   });
