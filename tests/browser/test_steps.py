@@ -61,7 +61,7 @@ def test_one_step_shows_at_a_time_and_keys_go_through_them(page, pictures) -> No
 def test_predicted_points_stand_where_the_functions_put_them(page, pictures) -> None:
     """Sensitivity and allocation as a script calls them; nothing of the session is used."""
     go(page, "quantize")
-    page.get_by_role("button", name="Predict").click()
+    page.get_by_role("button", name="Predict", exact=True).click()
     page.locator("circle[data-kind=predicted]").first.wait_for(timeout=300_000)
     loaded = model(MODEL)
     working = loaded.copy()
@@ -90,10 +90,14 @@ def test_predicted_points_stand_where_the_functions_put_them(page, pictures) -> 
 
 def test_a_recipe_made_with_the_mouse_computes_the_same_as_code(page, tmp_path) -> None:
     go(page, "quantize")
-    page.get_by_role("button", name="Undo").first.click()
-    page.get_by_label("Layers like").fill("*.self_attn.*")
-    page.get_by_role("combobox", name="get").select_option("6")
-    page.get_by_role("button", name="Set").click()
+    page.get_by_role(
+        "button", name="Predict", exact=True
+    ).click()  # which observes anew, on the little data
+    page.locator("circle[data-kind=predicted]").first.wait_for(timeout=300_000)
+    for pattern, bits in (("*", "8"), ("lm_head", "skip"), ("*.self_attn.*", "6")):
+        page.get_by_label("Layers like").fill(pattern)
+        page.get_by_role("combobox", name="get").select_option(bits)
+        page.get_by_role("button", name="Set", exact=True).click()
     last = "model.layers.3.mlp.down_proj"
     page.locator(f"tr[data-layer='{last}'] [data-bits=skip]").click()
     go(page, "smooth")

@@ -44,6 +44,8 @@ def _without(
     """The common alpha, and overrides that no longer reach `group`, spelled out where needed."""
     if recipe.smoothing is None:
         raise WorkbenchError("the recipe does not smooth: switch smoothing on first")
+    if not readers:
+        raise WorkbenchError("no input was observed yet: observe the model first")
     if group not in readers:
         raise WorkbenchError(f"no input {group!r}; choose one of: {', '.join(readers)}")
     kept: dict[str, float | None] = {}

@@ -83,7 +83,7 @@ function render({ model, el }) {
 
   function drawPreview() {
     if (!curves) {
-      preview.replaceChildren(h("p", {}, "No statistics yet. Load a model first."));
+      preview.replaceChildren(h("p", {}, "No statistics yet for this recipe: load a model, or gather them under Observe."));
       says.textContent = "";
       return;
     }
