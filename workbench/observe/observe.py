@@ -31,7 +31,7 @@ def observe(
     was_training = model.training
     model.eval()
     try:
-        example = _example(model, batches)
+        example = small_example(model, batches)
         watch = _Watch(model, input_groups(model, {**batches[0], **example}), sample_size)
         with watch, torch.no_grad():
             for batch in track(batches, "observing activations"):
@@ -114,7 +114,7 @@ def _total(rows: Tensor) -> Tensor:
     return blocks.sum(0, dtype=torch.float64) + rows[whole:].sum(0, dtype=torch.float64)
 
 
-def _example(model: nn.Module, batches: list[Mapping[str, Any]]) -> dict[str, Tensor]:
+def small_example(model: nn.Module, batches: list[Mapping[str, Any]]) -> dict[str, Tensor]:
     """The head of one sequence, enough to try a fold on; the same however the batches are shared.
 
     Some models refuse a part of a sequence, or of a batch: they get the smallest they take.

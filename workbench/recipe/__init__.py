@@ -1,5 +1,6 @@
 """The recipe (intent) and the plan (what came of it, layer by layer)."""
 
+from workbench.recipe.numbers import Numbers
 from workbench.recipe.plan import LayerPlan, Plan
 from workbench.recipe.spec import (
     CalibrationSpec,
@@ -12,6 +13,7 @@ from workbench.recipe.spec import (
 __all__ = [
     "CalibrationSpec",
     "LayerPlan",
+    "Numbers",
     "Plan",
     "QuantizationSpec",
     "Recipe",

@@ -11,19 +11,20 @@ from workbench.quant import QuantArgs
 from workbench.quant.optimizers import optimizer_named
 from workbench.recipe import Recipe
 from workbench.session.keys import content_digest, data_digest, result_key
-from workbench.tune import Sensitivity, allocate, cached, sensitivity, widths
+from workbench.tune import Allocation, Sensitivity, allocate, cached, sensitivity, widths
 
 
 def bits_of(
     model: nn.Module, recipe: Recipe, batches: Sequence[dict[str, Tensor]]
-) -> Mapping[str, int | QuantArgs]:
-    """What `quantize_mixed` shall mix: the recipe's own bits, or the best within its budget.
+) -> tuple[Mapping[str, int | QuantArgs], Allocation | None]:
+    """What `quantize_mixed` shall mix: the recipe's own bits, or the best within its budget and
+    how they were found.
 
     The sensitivities behind the latter are kept in the cache folder, for every budget.
     """
     quantization = recipe.quantization
     if quantization.bits != "auto":
-        return quantization.bits
+        return quantization.bits, None
     assert quantization.budget is not None
     optimizer = quantization.optimizer
 
@@ -43,7 +44,8 @@ def bits_of(
     digest = hashlib.sha256(f"{fields} {recipe.seed}".encode()).hexdigest()[:16]
     key = result_key(digest, content_digest(model), data_digest(batches))
     found = cached(cache_folder() / "sensitivity" / f"{key}.json", measure)
-    return allocate(found, quantization.budget).weights
+    allocation = allocate(found, quantization.budget)
+    return allocation.weights, allocation
 
 
 def cache_folder() -> Path:

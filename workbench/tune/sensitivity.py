@@ -9,6 +9,7 @@ from torch import nn
 from workbench.errors import WorkbenchError
 from workbench.graph import input_groups
 from workbench.metrics import sqnr_db
+from workbench.observe import small_example
 from workbench.progress import track
 from workbench.quant import Optimizer, QuantArgs
 from workbench.quant.args import ArgsLike
@@ -126,7 +127,8 @@ def shared_bits(
 ) -> list[tuple[str, ...]]:
     """The layers among `names` that must have the same bits: readers of one tensor, whose products
     engines fuse, and layers that are one weight."""
-    sets = [set(group.linears) for group in input_groups(model, batch)]
+    small = {**batch, **small_example(model, [batch])}
+    sets = [set(group.linears) for group in input_groups(model, small)]
     owners: dict[int, set[str]] = {}
     for name in names:
         owners.setdefault(id(model.get_submodule(name).weight), set()).add(name)
