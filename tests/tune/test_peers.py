@@ -100,8 +100,8 @@ def test_gptq_loses_no_more_than_llm_compressor_s(lm, calibration, theirs) -> No
 @needs_peer
 @pytest.mark.slow
 def test_awq_loses_no_more_than_llm_compressor_s(lm, calibration, theirs) -> None:
-    from llmcompressor.modifiers.transform import AWQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.transform import AWQModifier
 
     peer = divergence(lm, theirs(AWQModifier(), QuantizationModifier(**weights_in_fours())))
     found = divergence(lm, ours(lm, calibration, "awq"))
