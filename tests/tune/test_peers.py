@@ -99,10 +99,13 @@ def test_gptq_loses_no_more_than_llm_compressor_s(lm, calibration, theirs) -> No
 
 @needs_peer
 @pytest.mark.slow
-def test_awq_loses_no_more_than_llm_compressor_s(lm, calibration, theirs) -> None:
+def test_awq_loses_no_more_than_llm_compressor_s(lm, calibration, theirs, monkeypatch) -> None:
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform import AWQModifier
+    from llmcompressor.pipelines.cache import IntermediatesCache
 
+    if not torch.accelerator.is_available():  # it pins memory for one all the same, and fails
+        monkeypatch.setattr(IntermediatesCache, "pin_memory", lambda *_: None)
     peer = divergence(lm, theirs(AWQModifier(), QuantizationModifier(**weights_in_fours())))
     found = divergence(lm, ours(lm, calibration, "awq"))
     assert found <= SLACK * peer, (found, peer)
