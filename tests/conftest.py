@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import LlamaForCausalLM
 
 MUST_RUN = set(os.environ.get("WORKBENCH_NO_SKIP", "").split())  # markers
@@ -92,3 +94,32 @@ def tiny_llama() -> "LlamaForCausalLM":
             pad_token_id=0,
         )
     ).eval()
+
+
+@pytest.fixture
+def tiny_words() -> list[str]:
+    """What that Llama's tokenizer knows: padding, the unknown, and the commonest bits of code."""
+    import re
+    from collections import Counter
+
+    from workbench.models.text import files
+
+    found = Counter(re.findall(r"\w+|[^\w\s]+", "".join(files("calibration").values())))
+    return ["<pad>", "<unknown>", *(word for word, _ in found.most_common(95))]
+
+
+@pytest.fixture
+def tiny_folder(tiny_llama: "LlamaForCausalLM", tiny_words: list[str], tmp_path: "Path") -> "Path":
+    """That Llama saved with its tokenizer."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    import workbench as wb
+
+    numbered = {word: index for index, word in enumerate(tiny_words)}
+    inner = Tokenizer(models.WordLevel(numbered, unk_token="<unknown>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, unk_token="<unknown>", pad_token="<pad>"
+    )
+    return wb.save(tiny_llama, tmp_path / "tiny", tokenizer=tokenizer)

@@ -33,7 +33,7 @@ from workbench.errors import WorkbenchError
 from workbench.models import Bundled, bundled
 from workbench.ops import native
 from workbench.quant import QuantArgs, freeze, quantize
-from workbench.study import Study
+from workbench.study import Study, Variant
 
 WIDE = 120  # columns where the output is no terminal, so that a log keeps its tables whole
 
@@ -98,6 +98,9 @@ def show_study(study: Study) -> None:
     for index, speed in enumerate(study.variants[0].speed):
         screen.print(_latency(study, index, speed.threads, speed.prompt_tokens))
     screen.print(_ops(study))
+    for variant in study.variants:
+        if variant.numbers:
+            screen.print(_numbers(variant))
     for sentence in (*trained(study), *slower(study)):
         screen.print(sentence)
     folders = {str(Path(variant.checkpoint).parent) for variant in study.variants}
@@ -165,6 +168,15 @@ def _ops(study: Study) -> Table:
         table.add_column(title)
     for variant in study.variants:
         table.add_row(variant.name, variant.op, variant.op_reason)
+    return table
+
+
+def _numbers(variant: Variant) -> Table:
+    table = Table(title=f"How integers were chosen, {variant.name}", title_justify="left")
+    table.add_column("layer", overflow="fold")
+    table.add_column("by", overflow="fold")
+    for name, numbers in variant.numbers.items():
+        table.add_row(name, str(numbers))
     return table
 
 

@@ -26,7 +26,7 @@ from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel, save
 from workbench.models.atomic import write_text
 from workbench.quant.dtypes import dtype_name
-from workbench.recipe import Recipe, Scheme
+from workbench.recipe import Numbers, Recipe, Scheme
 from workbench.session import Session
 from workbench.session.build import evaluation_batches
 from workbench.train import TrainingCurve
@@ -39,6 +39,7 @@ class Variant(BaseModel):
     """What became of the model in one form. A language model has no cosines, an encoder only those.
 
     `prefill_ms`, `decode_ms` and `linear_ms` are medians with all threads; `speed` has the rest.
+    `numbers` says of each layer how its integers were chosen, if by budget or algorithms.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,6 +62,7 @@ class Variant(BaseModel):
     op_reason: str
     checkpoint: str
     training: TrainingCurve | None = None
+    numbers: dict[str, Numbers] = {}
 
 
 class Study(BaseModel):
@@ -88,6 +90,7 @@ class _Draft(BaseModel):
     comparison: Comparison
     checkpoint: Path
     training: TrainingCurve | None = None
+    numbers: dict[str, Numbers] = {}
 
 
 def resolve(path: Path | None, model: str | None = None, alpha: float | None = None) -> Recipe:
@@ -192,6 +195,7 @@ def _quantized(session: Session, recipe: Recipe, out: Path) -> Iterator[_Draft]:
                 model=session.model,
                 comparison=session.comparison,
                 training=session.curve,
+                numbers=session.numbers,
                 checkpoint=session.save(out / f"{how}-{label.lower()}"),
             )
 
@@ -238,6 +242,7 @@ def _finish(draft: _Draft, parsed: float | None, speed: list[Speed]) -> Variant:
         op_reason=reason,
         checkpoint=str(draft.checkpoint),
         training=draft.training,
+        numbers=draft.numbers,
     )
 
 

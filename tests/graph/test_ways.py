@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import GPT2Config, GPT2LMHeadModel
 from zoo import ZOO
 
+import workbench as wb
 from workbench.graph import InputGroup, input_groups
 
 
@@ -79,6 +81,34 @@ def test_fused_queries_keys_and_values_give_the_rows_of_the_values() -> None:
     by_head = of("gpt_neox", "gpt_neox.layers.0.attention.dense")
     expected = [head * 24 + 16 + i for head in range(4) for i in range(8)]
     assert list(by_head.rows) == expected, "each head has its three together"
+
+
+@pytest.mark.parametrize(("activation", "folds"), [("relu", True), ("gelu_new", False)])
+def test_gpt_2_s_matrices_fold_through_relu_and_say_that_gelu_does_not_let_them(
+    activation, folds
+) -> None:
+    """transformers' Conv1D keeps its weights [in, out]."""
+    config = GPT2Config(
+        vocab_size=97,
+        n_embd=32,
+        n_layer=1,
+        n_head=4,
+        n_positions=64,
+        activation_function=activation,
+    )
+    torch.manual_seed(0)
+    model, ids = GPT2LMHeadModel(config).eval(), torch.arange(40).view(2, 20)
+    found = group(model, {"input_ids": ids}, "transformer.h.0.mlp.c_proj")
+    assert found.foldable is folds
+    if folds:
+        assert found.maker == "transformer.h.0.mlp.c_fc"
+        assert found.rows == tuple(range(128))
+    else:
+        assert found.reason.startswith("made of transformer.h.0.mlp.c_fc, of which no channel")
+    smoothing = wb.smooth(model, wb.observe(model, [{"input_ids": ids}]), 0.5)
+    told = smoothing.of("transformer.h.0.mlp.c_proj")
+    assert told.how == ("fold" if folds else "skipped")
+    assert folds or "Conv1D, which has no input slot" in told.reason
 
 
 def test_one_matrix_of_gate_and_factor_gives_the_rows_of_the_factor() -> None:

@@ -4,29 +4,9 @@ import threading
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 import workbench as wb
 from workbench.errors import WorkbenchError
-
-
-@pytest.fixture
-def recipe(tiny_llama, tmp_path):
-    words = {f"w{i}": i for i in range(97)}
-    inner = Tokenizer(models.WordLevel(words, unk_token="w0"))
-    inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="w0", pad_token="w0")
-    wb.save(tiny_llama, tmp_path / "tiny", tokenizer=tokenizer)
-    g = torch.Generator().manual_seed(0)
-    text = " ".join(f"w{i}" for i in torch.randint(0, 97, (4000,), generator=g).tolist())
-    (tmp_path / "text.txt").write_text(text)
-    calibration = {"samples": 6, "length": 32, "batch_size": 2}
-    return (
-        wb.Recipe()
-        .with_model(str(tmp_path / "tiny"))
-        .with_calibration(text=str(tmp_path / "text.txt"), **calibration)
-    )
 
 
 @pytest.fixture
@@ -330,3 +310,26 @@ def test_a_recipe_can_pin_the_op_and_refuses_one_that_is_not_there(session):
     assert "wb.freeze(model, op='a8_linear_reference')" in session.recipe.to_code()
     with pytest.raises(wb.WorkbenchError, match=r"op 'fast' is unknown; allowed: a8_linear_native"):
         wb.Recipe.from_json('{"quantization": {"op": "fast"}}')
+
+
+def test_the_plan_says_how_the_numbers_of_each_layer_were_chosen(session, monkeypatch, tmp_path):
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    document = session.recipe.with_scheme("none").model_dump(mode="json")
+    document["quantization"] |= {
+        "bits": "auto",
+        "budget": {"kind": "mean_bits", "limit": 4},
+        "algorithms": {"*.mlp.*": ["awq", "gptq"]},
+    }
+    session.update(wb.Recipe.model_validate(document))
+    session.freeze()
+    numbers = {x.name: x.numbers for x in session.plan.layers if x.scheme != "float"}
+    assert len(numbers) == 14
+    assert all(one.damage > 0 for one in numbers.values())
+    tuned = {n for n, one in numbers.items() if one.algorithms == ("awq", "gptq")}
+    assert tuned == {n for n in numbers if ".mlp." in n}
+    gate = numbers["model.layers.0.mlp.gate_proj"]
+    assert gate.sqnr_db > 0
+    assert "within 4 mean bits, the same as model.layers.0.mlp.up_proj" in gate.reason
+    assert "its scales are folded into the norm" in gate.reason
+    assert "awq, gptq" in str(gate)
+    assert wb.Plan.model_validate_json(session.plan.to_json()) == session.plan

@@ -12,7 +12,7 @@ import torch
 
 import workbench as wb
 from workbench.metrics import kl_divergence
-from workbench.tune import Gptq, tune
+from workbench.tune import tune
 
 INT4 = wb.QuantArgs(dtype="int4", granularity="group", group_size=128, symmetric=False)
 SLACK = 1.05  # of the divergence: two good roundings differ by chance
@@ -93,17 +93,19 @@ def test_gptq_loses_no_more_than_llm_compressor_s(lm, calibration, theirs) -> No
     from llmcompressor.modifiers.gptq import GPTQModifier
 
     peer = divergence(lm, theirs(GPTQModifier(actorder="static", **weights_in_fours())))
-    for chain in (("rtn", Gptq()), "gptq"):  # their ranges, then ours
-        found = divergence(lm, ours(lm, calibration, chain))
-        assert found <= SLACK * peer, (chain, found, peer)
+    found = divergence(lm, ours(lm, calibration, ("rtn", "gptq")))  # in the same ranges
+    assert found <= SLACK * peer, (found, peer)
 
 
 @needs_peer
 @pytest.mark.slow
-def test_awq_loses_no_more_than_llm_compressor_s(lm, calibration, theirs) -> None:
-    from llmcompressor.modifiers.awq import AWQModifier
+def test_awq_loses_no_more_than_llm_compressor_s(lm, calibration, theirs, monkeypatch) -> None:
     from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.transform import AWQModifier
+    from llmcompressor.pipelines.cache import IntermediatesCache
 
+    if not torch.accelerator.is_available():  # it pins memory for one all the same, and fails
+        monkeypatch.setattr(IntermediatesCache, "pin_memory", lambda *_: None)
     peer = divergence(lm, theirs(AWQModifier(), QuantizationModifier(**weights_in_fours())))
     found = divergence(lm, ours(lm, calibration, "awq"))
     assert found <= SLACK * peer, (found, peer)

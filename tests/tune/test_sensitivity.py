@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 
 import pytest
 import torch
@@ -101,6 +102,29 @@ def test_the_model_is_left_as_it_was(tiny_llama):
     assert all(torch.equal(v, before[k]) for k, v in tiny_llama.state_dict().items())
     assert not any(m._forward_hooks for m in tiny_llama.modules())
     assert len(found.layers) == 14
+
+
+def test_all_sequences_are_kept_that_fit_in_memory(tiny_llama, monkeypatch):
+    """Eight sequences of 20 tokens, of which a budget for 50 holds three."""
+    module = sys.modules["workbench.tune.sensitivity"]
+    kept = []
+
+    class Spy(module.Probe):
+        def damages(self, name, errors):
+            kept.append(sum(len(x) for x in self.samples[name].x))
+            return super().damages(name, errors)
+
+    monkeypatch.setattr(module, "Probe", Spy)
+    batches = [{"input_ids": torch.arange(160).view(8, 20) % 97}]
+    sensitivity(tiny_llama, batches, ["int4"])
+    assert set(kept) == {8}
+    linears = [m for m in tiny_llama.model.modules() if isinstance(m, nn.Linear)]
+    widths = [(min(m.weight.shape), max(m.weight.shape)) for m in linears]
+    token = sum(2 * (narrow + 2 * wide) for narrow, wide in widths)
+    monkeypatch.setattr(module, "MEMORY", 50 * token)
+    kept.clear()
+    sensitivity(tiny_llama, batches, ["int4"])
+    assert set(kept) == {3}
 
 
 def test_readers_of_one_tensor_share_bits(tiny_llama):

@@ -284,6 +284,17 @@ def test_dead_channels_do_no_harm_and_are_told():
         )  # still the weight, for inputs that calibration lacked
 
 
+def test_an_input_that_is_always_zero_leaves_the_weight_to_its_ranges():
+    model = One()
+    tuned, (told,) = made(INT4, ("awq", "gptq", "bias_correction"), torch.zeros(100, 32), model)
+    nearest, _ = made(INT4, "clip", torch.zeros(100, 32), model)
+    ours, theirs = (m.linear._parameters["weight"] for m in (tuned, nearest))
+    assert bool(ours.isfinite().all())
+    assert float((ours - model.linear.weight).abs().max()) < 0.05
+    assert "32 of 32 input channels are always 0" in told.reason
+    assert theirs is not None
+
+
 @pytest.mark.parametrize(
     ("algorithms", "message"),
     [

@@ -163,7 +163,7 @@ class _Subject:
     def row(self, family: str, case: Case) -> QualityRow:
         """Build and judge one case."""
         start = time.perf_counter()
-        named = {"key": self.key(family, case), "model": self.loaded.name}
+        named: dict[str, Any] = {"key": self.key(family, case), "model": self.loaded.name}
         named |= {"family": family, "case": case.name}
         try:
             model = self._build(case)

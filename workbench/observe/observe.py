@@ -36,7 +36,7 @@ def observe(
     was_training = model.training
     model.eval()
     try:
-        example = _example(model, batches)
+        example = small_example(model, batches)
         small = {**batches[0], **example}
         streams = Streams(model, small)
         watch = _Watch(model, input_groups(model, small), streams, sample_size)
@@ -109,7 +109,7 @@ class _Watch:
         return torch.stack(maxima).amax(0)
 
 
-def _example(model: nn.Module, batches: list[Mapping[str, Any]]) -> dict[str, Tensor]:
+def small_example(model: nn.Module, batches: list[Mapping[str, Any]]) -> dict[str, Tensor]:
     """The head of one sequence, enough to try a fold on; the same however the batches are shared.
 
     Some models refuse a part of a sequence, or of a batch: they get the smallest they take.

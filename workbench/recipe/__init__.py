@@ -4,6 +4,7 @@ from workbench.recipe.alphas import group_alphas, with_group_alpha, without_grou
 from workbench.recipe.bits import layer_bits, with_layer_bits
 from workbench.recipe.diff import Change, diff
 from workbench.recipe.link import decode_recipe, encode_recipe
+from workbench.recipe.numbers import Numbers
 from workbench.recipe.plan import LayerPlan, Plan
 from workbench.recipe.spec import (
     CalibrationSpec,
@@ -18,6 +19,7 @@ __all__ = [
     "CalibrationSpec",
     "Change",
     "LayerPlan",
+    "Numbers",
     "Plan",
     "QuantizationSpec",
     "Recipe",

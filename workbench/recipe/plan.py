@@ -1,17 +1,22 @@
 """The plan: what came of a recipe, layer by layer."""
 
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from workbench.quant import QModule
+from workbench.recipe.numbers import Numbers
 from workbench.recipe.spec import Recipe
 from workbench.smooth import Smoothing
 
 
 class LayerPlan(BaseModel):
-    """One matrix layer: bits, scheme, smoothing, which op runs and why, bytes before and after."""
+    """One matrix layer: bits, scheme, smoothing, which op runs and why, bytes before and after.
+
+    `numbers` says how its integers were chosen, where a budget or algorithms did.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,6 +31,7 @@ class LayerPlan(BaseModel):
     bytes: int
     float_bytes: int
     reason: str
+    numbers: Numbers | None = None
 
 
 class Plan(BaseModel):
@@ -37,15 +43,23 @@ class Plan(BaseModel):
     layers: tuple[LayerPlan, ...]
 
     @classmethod
-    def resolve(cls, recipe: Recipe, model: nn.Module, smoothing: Smoothing | None) -> Self:
+    def resolve(
+        cls,
+        recipe: Recipe,
+        model: nn.Module,
+        smoothing: Smoothing | None,
+        numbers: Mapping[str, Numbers] | None = None,
+    ) -> Self:
         """Describe `model` as `recipe` left it; complete once it is frozen."""
         layers = []
+        chosen = numbers or {}
         for name, module in model.named_modules():
             group = smoothing.of(name) if smoothing else None
             how = group.how if group else "none"
             alpha = group.alpha if group and group.how != "skipped" else None
             if isinstance(module, QModule):
-                layers.append(_quantized(name, module, how, alpha, group.reason if group else ""))
+                found = _quantized(name, module, how, alpha, group.reason if group else "")
+                layers.append(found.model_copy(update={"numbers": chosen.get(name)}))
             elif isinstance(module, nn.Linear):
                 size = module.weight.numel() * module.weight.element_size()
                 layers.append(

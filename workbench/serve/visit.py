@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 from workbench.errors import WorkbenchError
 from workbench.models import bundled
 from workbench.recipe import Recipe
+from workbench.recipe.link import decode_recipe, safe_recipe
 from workbench.widgets._host import allowed_models, served
 
 RECIPES = "WORKBENCH_RECIPES"
@@ -96,19 +97,11 @@ def _recipe(_: Recipe, value: str) -> Recipe:
     if value in offered:
         return _safe(Recipe.load(offered[value]))
     try:
-        return _safe(_decoded(value))
+        return _safe(decode_recipe(value))
     except WorkbenchError as problem:
         raise WorkbenchError(
             f"{problem}; recipes offered by name: {', '.join(offered) or 'none'}."
         ) from problem
-
-
-def _decoded(value: str) -> Recipe:
-    try:
-        from workbench.recipe.link import decode_recipe  # type: ignore[import-untyped]
-    except ModuleNotFoundError:
-        raise WorkbenchError("there is no recipe of this name") from None
-    return decode_recipe(value)
 
 
 def _model(recipe: Recipe, value: str) -> Recipe:
@@ -138,12 +131,7 @@ FIELDS: dict[str, Callable[[Recipe, str], Recipe]] = {
 
 def _safe(recipe: Recipe) -> Recipe:
     """The recipe, unless it names a model that is not offered, or a file."""
-    models = allowed_models(list(bundled))
-    if recipe.model not in models:
-        raise WorkbenchError(f"no model {recipe.model!r} here; choose one of: {', '.join(models)}")
-    if recipe.calibration.text is not None:
-        raise WorkbenchError("the recipe names a file to calibrate on, and a visitor may not")
-    return recipe
+    return safe_recipe(recipe, allowed_models(list(bundled)))
 
 
 def _shown(text: str, most: int = MOST_SHOWN) -> str:

@@ -11,18 +11,23 @@ from workbench.quant import QuantArgs
 from workbench.quant.optimizers import optimizer_named
 from workbench.recipe import Recipe
 from workbench.session.keys import content_digest, data_digest, result_key
-from workbench.tune import Sensitivity, allocate, cached, sensitivity, widths
+from workbench.tune import Allocation, Sensitivity, allocate, cached, sensitivity, widths
 
 
 def bits_of(
     model: nn.Module, recipe: Recipe, batches: Sequence[dict[str, Tensor]]
-) -> Mapping[str, int | QuantArgs]:
-    """What `quantize_mixed` shall mix: the recipe's own bits, or the best within its budget."""
+) -> tuple[Mapping[str, int | QuantArgs], Allocation | None]:
+    """What `quantize_mixed` shall mix: the recipe's own bits, or the best within its budget and
+    how they were found.
+
+    The sensitivities behind the latter are kept in the cache folder, for every budget.
+    """
     quantization = recipe.quantization
     if quantization.bits != "auto":
-        return quantization.bits
+        return quantization.bits, None
     assert quantization.budget is not None
-    return allocate(sensitivity_of(model, recipe, batches), quantization.budget).weights
+    allocation = allocate(sensitivity_of(model, recipe, batches), quantization.budget)
+    return allocation.weights, allocation
 
 
 def sensitivity_of(

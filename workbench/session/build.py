@@ -12,6 +12,7 @@ from workbench.progress import track
 from workbench.quant import Calibration
 from workbench.recipe import Recipe
 from workbench.recipe.code import EVALUATION_SAMPLES, activations_of
+from workbench.recipe.numbers import Numbers, numbers_of
 from workbench.session.bits import bits_of
 from workbench.smooth import Smoothing, search_alpha, smooth
 from workbench.train import TrainingCurve, Watch, finetune
@@ -20,10 +21,11 @@ from workbench.tune import quantize_mixed, rotate, tune
 
 @dataclass(frozen=True)
 class Built:
-    """A working model, ready to freeze, and what smoothing and training tell of it."""
+    """A working model, ready to freeze, and what smoothing, tuning and training tell of it."""
 
     model: nn.Module
     smoothing: Smoothing | None
+    numbers: dict[str, Numbers]
     curve: TrainingCurve | None
 
 
@@ -98,17 +100,18 @@ def build(
     """
     model, smoothing = smoothed(loaded, statistics, recipe, batches)
     quantization = recipe.quantization
+    bits, allocation = bits_of(model, recipe, batches)
     quantize_mixed(
         model,
-        bits_of(model, recipe, batches),
+        bits,
         weights=quantization.weights,
         activations=activations_of(recipe),
         optimizer=quantization.optimizer,
         include=quantization.include,
         exclude=quantization.exclude,
     )
-    if quantization.algorithms:
-        tune(model, batches, quantization.algorithms)
+    chains = quantization.algorithms
+    tuned = tune(model, batches, chains) if chains else []
     if quantization.activations is not None and not quantization.activations.dynamic:
         momentum = recipe.calibration.momentum
         with torch.no_grad(), Calibration(model, momentum=momentum):
@@ -126,4 +129,4 @@ def build(
             held_out=recipe.training.held_out,
             watch=watch,
         )
-    return Built(model, smoothing, curve)
+    return Built(model, smoothing, numbers_of(allocation, tuned), curve)

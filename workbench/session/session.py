@@ -15,7 +15,7 @@ from workbench.models.loaded import share
 from workbench.observe import Statistics, observe
 from workbench.progress import track
 from workbench.quant import freeze
-from workbench.recipe import Plan, Recipe
+from workbench.recipe import Numbers, Plan, Recipe
 from workbench.session.build import Built, build, calibration_batches, evaluation_batches
 from workbench.session.choosing import Choosing
 from workbench.session.core import verb
@@ -63,6 +63,7 @@ class Session(Choosing):
         self.history = history or History.default()
         self.model: nn.Module | None = None
         self.smoothing: Smoothing | None = None
+        self.numbers: dict[str, Numbers] = {}
         self.curve: TrainingCurve | None = None
         self.plan: Plan | None = None
         self.comparison: Comparison | None = None
@@ -145,7 +146,7 @@ class Session(Choosing):
         if self.model is not None and not self.frozen:
             return self.model
         built = self._build(recipe, statistics)
-        plan = Plan.resolve(recipe, built.model, built.smoothing)
+        plan = Plan.resolve(recipe, built.model, built.smoothing, built.numbers)
         self._commit(recipe, **vars(built), plan=plan, frozen=False, comparison=None)
         return built.model
 
@@ -157,7 +158,7 @@ class Session(Choosing):
             return self.model
         model = share(self.calibrate())
         freeze(model, op=recipe.quantization.op)
-        plan = Plan.resolve(recipe, model, self.smoothing)
+        plan = Plan.resolve(recipe, model, self.smoothing, self.numbers)
         self._commit(recipe, model=model, plan=plan, frozen=True, comparison=None)
         return model
 

@@ -25,16 +25,28 @@ class Budget(BaseModel):
     kind: Kind
     limit: float = Field(gt=0, allow_inf_nan=False)
 
+    def __str__(self) -> str:
+        return f"{self.limit:g} {self.kind.replace('_', ' ')}"
+
 
 @dataclass(frozen=True)
 class Allocation:
-    """A candidate for each layer; `damage` is predicted, the sum over layers, and not measured."""
+    """A candidate for each layer. `damages` are predicted, and their sum `damage`: not measured.
+
+    Layers that `shared` lists together got the same one.
+    """
 
     choice: dict[str, str]
     candidates: dict[str, QuantArgs]
-    damage: float
+    damages: dict[str, float]
     cost: float
     budget: Budget
+    shared: tuple[tuple[str, ...], ...]
+
+    @property
+    def damage(self) -> float:
+        """The sum over layers, as if none changed what others do."""
+        return sum(self.damages.values())
 
     @property
     def weights(self) -> dict[str, QuantArgs]:
@@ -75,9 +87,10 @@ def allocate(
     return Allocation(
         choice={name: choice[name] for name in sensitivity.layers},
         candidates=sensitivity.candidates,
-        damage=float(damage[rows, picked].sum()),
+        damages={n: found[choice[n]].output for n, found in sensitivity.layers.items()},
         cost=float(cost[rows, picked].sum()),
         budget=budget,
+        shared=tuple(tuple(unit) for unit in units if len(unit) > 1),
     )
 
 

@@ -179,6 +179,13 @@ class Probe:
         return found
 
 
+def bytes_a_token(modules: Mapping[str, nn.Module]) -> int:
+    """What samples of one token take in all of these linears, whichever way their weights lie."""
+    weights = [m._parameters["weight"] for m in modules.values()]
+    shapes = [weight.shape for weight in weights if weight is not None]
+    return sum(2 * (min(shape) + DRAWS * max(shape)) for shape in shapes)
+
+
 def _changes(errors: Tensor, gradient: Tensor, x: Tensor) -> Tensor:
     """By how much a loss changes with each of `errors`, to first order, for each sequence: [C, S].
 

@@ -9,6 +9,7 @@ from torch import nn
 from workbench.errors import WorkbenchError
 from workbench.graph import input_groups
 from workbench.metrics import sqnr_db
+from workbench.observe import small_example
 from workbench.progress import track
 from workbench.quant import Optimizer, QuantArgs
 from workbench.quant.args import ArgsLike
@@ -16,9 +17,10 @@ from workbench.quant.modules import QConv1D, QLinear, TransformedLinear, qmodule
 from workbench.quant.quantize import Patterns, select_modules
 from workbench.tune.candidates import read_candidates, rounding_error, stored_bytes
 from workbench.tune.damage import Damage, Sensitivity
-from workbench.tune.probe import Probe, Task
+from workbench.tune.probe import Probe, Task, bytes_a_token
 
 SQNR_TOKENS = 1024  # of a layer's inputs: each has many outputs, so few say enough
+MEMORY = 4 * 2**30
 
 
 def sensitivity(
@@ -30,7 +32,7 @@ def sensitivity(
     include: Patterns = None,
     exclude: Patterns = ("lm_head",),
     task: Task | None = None,
-    tokens: int = 4096,
+    tokens: int | None = None,
     seed: int = 0,
 ) -> Sensitivity:
     """Predict what rounding each linear of the float `model` to each of `candidates` does.
@@ -41,8 +43,9 @@ def sensitivity(
     9.2) and `dY = x (W_rounded - W)^T`, summed over a sequence: what is the same for all of its
     tokens may cancel, as in keys that are all off alike, or add up. Whole sequences are kept, about
     `tokens` in all, and summed to a weight gradient each, so that a candidate costs its rounding
-    and a product of two weights' size for each, not an evaluation. They take `2 tokens (in + 2
-    out)` bytes for each layer, inputs that layers share counted once.
+    and a product of two weights' size for each, not an evaluation. Every sequence is one more
+    sample of a quantity that is known to about `1 / sqrt(sequences)`, so by default all are kept
+    whose `2 tokens (in + 2 out)` bytes for each layer fit in 4 GiB.
     `task(outputs, batch)` may return a scalar loss to predict too, to first order. `candidates` are
     number types or `QuantArgs`, by default affine integers of 2, 3, 4, 6 and 8 bits in groups,
     `optimizer` finds their scales as in `quantize`. Raises WorkbenchError without batches, layers
@@ -53,7 +56,8 @@ def sensitivity(
         raise WorkbenchError("no batches to measure on: give at least one mapping of inputs")
     named = read_candidates(candidates)
     modules, left = _linears(select_modules(model, include, exclude))
-    probe = Probe(model, modules, tokens, len(batches), seed, task)
+    most = MEMORY // bytes_a_token(modules) if tokens is None else tokens
+    probe = Probe(model, modules, most, len(batches), seed, task)
     for batch in track(batches, "sensitivity"):
         probe.take(batch)
     layers: dict[str, dict[str, Damage]] = {}
@@ -126,7 +130,8 @@ def shared_bits(
 ) -> list[tuple[str, ...]]:
     """The layers among `names` that must have the same bits: readers of one tensor, whose products
     engines fuse, and layers that are one weight."""
-    sets = [set(group.linears) for group in input_groups(model, batch)]
+    small = {**batch, **small_example(model, [batch])}
+    sets = [set(group.linears) for group in input_groups(model, small)]
     owners: dict[int, set[str]] = {}
     for name in names:
         owners.setdefault(id(model.get_submodule(name).weight), set()).add(name)

@@ -11,6 +11,7 @@ from torch import nn
 from workbench.errors import WorkbenchError
 from workbench.graph import InputGroup, input_groups, tied_modules
 from workbench.models.loaded import share
+from workbench.observe import small_example
 from workbench.progress import track
 from workbench.quant import QModule, dequantize
 from workbench.quant.quantize import quantized_modules
@@ -171,7 +172,7 @@ def _groups(model: nn.Module, batch: Mapping[str, Any]) -> list[InputGroup]:
     """Who reads what, found in float: rounding would hide it."""
     twin = share(model)
     dequantize(twin)
-    return input_groups(twin, batch)
+    return input_groups(twin, {**batch, **small_example(twin, [batch])})
 
 
 @contextmanager

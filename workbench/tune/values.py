@@ -35,8 +35,9 @@ def rotate_values(model: nn.Module, batch: Mapping[str, Any], seed: int = 0) -> 
     attention weighs all channels of a head alike, so rows of the layer that makes the values become
     `Q^T W` and columns of the one that reads the result `W Q`; nothing is left to do at run time.
     How wide a head is shows on trial: the widest blocks that leave the float output for `batch` as
-    it was, within rounding. Two linears with nothing between them are one head. Parameters are
-    replaced, never written to; what cannot be rotated stays as it is.
+    it was, within rounding; it needs several tokens, for one alone is its own mean in every head.
+    Two linears with nothing between them are one head. Parameters are replaced, never written to;
+    what cannot be rotated stays as it is.
     """
     before = run(model, batch)
     found: list[RotatedValues] = []

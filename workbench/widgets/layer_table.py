@@ -139,6 +139,6 @@ def _ways(session: Any) -> dict[str, tuple[str, str]]:
 
 def _predicted(session: Any, name: str, bits: int | None) -> float | None:
     """The SQNR in dB that a sensitivity predicts for the layer at its bits, where there is one."""
-    found = getattr(session, "damages", None)
+    found = session.damages
     layer = found.layers.get(name, {}) if found else {}
     return next((finite(d.sqnr_db) for d in layer.values() if d.bits == bits), None)
