@@ -90,7 +90,7 @@ def test_recipes_are_offered_by_name_and_judged_too(tmp_path, monkeypatch) -> No
     assert visit(START, "alpha=0.1&recipe=lecture-3").recipe == offered.with_alpha(0.1)
     for name, words in (
         ("private", "no model '/home/operator/model' here"),
-        ("file", "names a file to calibrate on"),
+        ("file", "names data to calibrate on"),
         ("broken", "not JSON"),
         ("../lecture-3", "recipes offered by name"),
         ("lecture-3.json", "recipes offered by name"),

@@ -154,7 +154,7 @@ def test_the_parameters_kept_are_the_best_on_batches_that_were_not_trained_on() 
             steps=20,
             learning_rate=1e-2,
             held_out=1,
-            watch=lambda losses, held_out: watched.append((len(losses), dict(held_out))),
+            watch=lambda losses, held_out, seen=watched: seen.append((len(losses), dict(held_out))),
         )
         assert curve.held_out[0] == pytest.approx(before, rel=1e-5)
         assert curve.held_out[curve.kept] == min(curve.held_out.values())

@@ -72,7 +72,7 @@ def read_recipe(text: str, models: Collection[str] | None = None) -> Recipe:
 
 
 def safe_recipe(recipe: Recipe, models: Collection[str]) -> Recipe:
-    """Return `recipe` if a visitor may have it: one of `models`, and no path.
+    """Return `recipe` if a visitor may have it: one of `models`, and no data by name.
 
     Raises WorkbenchError otherwise.
     """
@@ -80,6 +80,6 @@ def safe_recipe(recipe: Recipe, models: Collection[str]) -> Recipe:
         raise WorkbenchError(
             f"no model {recipe.model!r} here; choose one of: {', '.join(sorted(models))}"
         )
-    if recipe.calibration.text is not None:
-        raise WorkbenchError("the recipe names a file to calibrate on, and a visitor may not")
+    if recipe.calibration.text is not None or recipe.calibration.dataset is not None:
+        raise WorkbenchError("the recipe names data to calibrate on, and a visitor may not")
     return recipe
