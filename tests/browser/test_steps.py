@@ -94,7 +94,7 @@ def test_a_recipe_made_with_the_mouse_computes_the_same_as_code(page, tmp_path) 
         "button", name="Predict", exact=True
     ).click()  # which observes anew, on the little data
     page.locator("circle[data-kind=predicted]").first.wait_for(timeout=300_000)
-    for pattern, bits in (("*", "8"), ("lm_head", "skip"), ("*.self_attn.*", "6")):
+    for pattern, bits in (("*", "8"), ("*.self_attn.*", "6")):
         page.get_by_label("Layers like").fill(pattern)
         page.get_by_role("combobox", name="get").select_option(bits)
         page.get_by_role("button", name="Set", exact=True).click()
