@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from workbench.tune.sensitivity import sensitivity
     from workbench.tune.sweep import sweep
     from workbench.tune.tune import tune
+    from workbench.tune.values import rotate_values
 
 __version__ = "0.1.0"
 
@@ -110,6 +111,7 @@ _HOMES = {
         "allocate",
         "quantize_mixed",
         "rotate",
+        "rotate_values",
         "sensitivity",
         "sweep",
         "tune",
@@ -172,6 +174,7 @@ __all__ = [
     "reporting",
     "requantize",
     "rotate",
+    "rotate_values",
     "save",
     "search_alpha",
     "sensitivity",
