@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from workbench.tune.sensitivity import sensitivity
     from workbench.tune.sweep import sweep
     from workbench.tune.tune import tune
+    from workbench.tune.values import rotate_values
 
 __version__ = "0.1.0"
 
@@ -122,6 +123,7 @@ _HOMES = {
         "allocate",
         "quantize_mixed",
         "rotate",
+        "rotate_values",
         "sensitivity",
         "sweep",
         "tune",
@@ -192,6 +194,7 @@ __all__ = [
     "reporting",
     "requantize",
     "rotate",
+    "rotate_values",
     "save",
     "search_alpha",
     "sensitivity",
