@@ -48,16 +48,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _chat(arguments: argparse.Namespace) -> int:
-    from transformers.utils import logging
-
     from workbench.chat import Chat, ChatSettings, variants
-    from workbench.console import Bars
-    from workbench.progress import reporting
+    from workbench.console import at_work
     from workbench.recipe import Recipe
     from workbench.terminal_chat import converse
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     settings = ChatSettings().changed(
         max_new_tokens=arguments.tokens,
         temperature=arguments.temperature,
@@ -67,7 +62,7 @@ def _chat(arguments: argparse.Namespace) -> int:
         system=arguments.system,
     )
     recipes = {path.stem: Recipe.load(path) for path in arguments.recipes}
-    with Bars() as bars, reporting(bars):
+    with at_work():
         tokenizer, models = variants(arguments.model, None if arguments.only else recipes)
     converse(Chat(models, tokenizer, settings))
     return 0

@@ -52,16 +52,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from transformers.utils import logging
-
-    from workbench.console import Bars, console
-    from workbench.progress import reporting
+    from workbench.console import at_work, console
     from workbench.scoreboard import judge, read_recipes, scoreboard_tables
     from workbench.scoreboard.tables import LEGEND
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    with Bars() as bars, reporting(bars):
+    with at_work():
         board = judge(
             read_recipes(arguments.recipes),
             arguments.tasks,

@@ -42,16 +42,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from transformers.utils import logging
-
     from workbench import study
-    from workbench.console import Bars, show_study
-    from workbench.progress import reporting
+    from workbench.console import at_work, show_study
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     recipe = study.resolve(arguments.recipe, arguments.model, arguments.alpha)
-    with Bars() as bars, reporting(bars):
+    with at_work():
         found = study.run(recipe, arguments.out, report=arguments.json)
     show_study(found)
     if arguments.json is not None:

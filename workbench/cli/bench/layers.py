@@ -78,12 +78,11 @@ def _measure(arguments: argparse.Namespace) -> int:
 
     from workbench.bench import chart, measure_layers
     from workbench.bench.layers import SHAPES
-    from workbench.console import Bars, show_layers
-    from workbench.progress import reporting
+    from workbench.console import at_work, show_layers
 
     if arguments.chart is not None:
         chart.check(arguments.chart)
-    with Bars() as bars, reporting(bars):
+    with at_work():
         report = measure_layers(
             arguments.shapes or SHAPES,
             arguments.bits,

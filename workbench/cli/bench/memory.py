@@ -25,11 +25,10 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def _measure(arguments: argparse.Namespace) -> int:
     from workbench.bench import measure_memory
-    from workbench.console import Bars, show_memory
-    from workbench.progress import reporting
+    from workbench.console import at_work, show_memory
     from workbench.quant.qtypes import qtypes
 
-    with Bars() as bars, reporting(bars):
+    with at_work():
         rows = measure_memory(arguments.models, arguments.dtypes or tuple(qtypes))
     show_memory(rows)
     return 0

@@ -49,15 +49,10 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    from transformers.utils import logging
-
     from workbench.bench import measure_models
-    from workbench.console import Bars, show_models
-    from workbench.progress import reporting
+    from workbench.console import at_work, show_models
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    with Bars() as bars, reporting(bars):
+    with at_work():
         report = measure_models(
             arguments.models,
             arguments.threads,

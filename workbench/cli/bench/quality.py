@@ -56,18 +56,13 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    from transformers.utils import logging
-
     from workbench.bench import measure_quality
     from workbench.bench.quality import MODELS
     from workbench.bench.quality_tables import quality_markdown
-    from workbench.console import Bars, show_quality
+    from workbench.console import at_work, show_quality
     from workbench.models.atomic import write_text
-    from workbench.progress import reporting
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    with Bars() as bars, reporting(bars):
+    with at_work():
         report = measure_quality(
             arguments.models or MODELS,
             arguments.families,
