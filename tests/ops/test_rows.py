@@ -9,6 +9,7 @@ from torch.nn import functional
 from workbench.ops import native
 from workbench.ops.rotary import rotary_native
 from workbench.ops.rows import rows_native
+from workbench.ops.weights import by_panel
 
 pytestmark = pytest.mark.skipif(
     native.status().problem is not None, reason="no native kernels here"
@@ -92,7 +93,7 @@ def test_layers_compute_what_they_do_alone(level, count, digits, dtype):
     for index, n in enumerate(rows):
         g = torch.Generator().manual_seed(index)
         values = torch.randint(-8, 8, (n, columns), generator=g, dtype=torch.int8)
-        scale = torch.rand(3, n, generator=g).t()
+        scale = by_panel(torch.rand(n, 3, generator=g))
         weights.append(native.Weight(native.pack(values, 4), scale, None, n, numbers(n), "relu"))
     packed, scales, points, _, biases, functions = (list(x) for x in zip(*weights, strict=True))
     layers = (packed, scales, points, 4, rows, biases, functions, digits)
