@@ -59,12 +59,12 @@ def _alike(loaded: LoadedModel, models: dict[str, nn.Module], text: str, other: 
 def _classified(loaded: LoadedModel, models: dict[str, nn.Module], text: str, _: str) -> Answers:
     """The likeliest classes of each model with their probabilities."""
     (batch,) = loaded.text_batches([cleaned(text)])
+    config: Any = loaded.model.config
     found: Answers = {}
     for name, model in models.items():
         shares, classes = model(**batch).logits[0].softmax(-1).sort(descending=True)
-        names = loaded.model.config.id2label
         found[name] = [
-            {"label": str(names[int(index)]), "probability": float(share)}
+            {"label": str(config.id2label[int(index)]), "probability": float(share)}
             for share, index in zip(shares[:TOP], classes[:TOP], strict=True)
         ]
     return found

@@ -16,9 +16,9 @@ FIGURES = {
     "perplexity": "Perplexity",
     "loss": "Loss (nats a token)",
     "kl": "KL to the float model (nats)",
-    "agreement": "Top-1 agreement with it",
-    "cosine_mean": "Cosine to it, mean",
-    "cosine_min": "Cosine to it, least",
+    "agreement": "Top-1 agreement with the float model",
+    "cosine_mean": "Cosine to the float model, mean",
+    "cosine_min": "Cosine to the float model, least",
     "neighbour_agreement": "Nearest-neighbour agreement",
 }
 
@@ -128,7 +128,7 @@ def _latency(key: str, title: str, a: "Timing", b: "Timing", ratio: Ratio) -> di
 
 
 def _strip(timing: "Timing") -> dict[str, Any]:
-    """All timings in ms, with the quartiles; `noise` is half the middle half over the median."""
+    """Timings in ms with quartiles; `noise` is half the interquartile range over the median."""
     return {
         "samples": [round(value, 4) for value in timing.samples],
         "low": timing.low,

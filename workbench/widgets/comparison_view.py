@@ -138,8 +138,8 @@ class ComparisonView(View):
         session = self.session
         loaded = session.load()
         chosen = recipe_of(session, a), recipe_of(session, b)
-        models = [build_side(session, recipe).model for recipe in chosen]
-        found = {"text": text, "other": other} | answered(loaded, *models, text, other)
+        first, second = (build_side(session, recipe).model for recipe in chosen)
+        found = {"text": text, "other": other} | answered(loaded, first, second, text, other)
         if chosen == self._sides:
             self.answers = found
         return found
