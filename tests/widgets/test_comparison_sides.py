@@ -1,6 +1,8 @@
 """Two sides against each other without a browser: what is measured, kept, said and refused."""
 
 import math
+import sqlite3
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -8,9 +10,9 @@ import torch
 from torch.nn import functional as F
 
 import workbench as wb
-from workbench.compare import bytes_on_disk, compare
+from workbench.compare import bytes_on_disk, compare, measure_all
 from workbench.errors import WorkbenchError
-from workbench.session import pairing
+from workbench.session import History, pairing
 from workbench.session.build import evaluation_batches
 from workbench.widgets import ComparisonView
 from workbench.widgets._answers import answered
@@ -176,3 +178,22 @@ def test_a_classifier_is_asked_for_its_likeliest_classes() -> None:
     found = answered(loaded, model([0.25, 0.75]), model([0.6, 0.4]), "fine", "")
     assert [row["label"] for row in found["a"]] == ["good", "bad"]
     assert [row["probability"] for row in found["b"]] == pytest.approx([0.6, 0.4])
+
+
+def test_what_an_earlier_session_measured_is_read_again(session, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(pairing, "TIMINGS", 3)
+    session.history = History(tmp_path / "history.sqlite")
+    pair = session.pair()
+    assert any(math.isinf(layer.sqnr_db) for layer in pair.a.comparison.layers)
+    later = wb.Session(session.recipe, history=History(tmp_path / "history.sqlite"))
+    monkeypatch.setattr(pairing, "measure_all", None)
+    assert later.pair() == pair
+    assert later.history.problem == ""
+    with closing(sqlite3.connect(tmp_path / "history.sqlite")) as base, base:
+        base.execute("UPDATE pairs SET document = '{}'")
+    monkeypatch.setattr(pairing, "measure_all", measure_all)
+    another = wb.Session(session.recipe, history=History(tmp_path / "history.sqlite"))
+    assert another.pair().key == pair.key  # measured anew, as the document says nothing
+    with closing(sqlite3.connect(tmp_path / "history.sqlite")) as base, base:
+        base.execute("DROP TABLE pairs")
+    assert History(tmp_path / "history.sqlite").pair(pair.key) is None

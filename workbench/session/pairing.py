@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from workbench import metrics
@@ -136,12 +136,33 @@ def measure_pair(session: "Session", a: str, b: str) -> Pair:
     _, data = session._key(current, batches)
     digests = "\n".join(recipe.digest() if recipe else FLOAT for recipe in chosen.values())
     key = result_key(digests, session._model_digest, data)
-    if key in session.pairs:
-        return session.pairs[key]
+    found = session.pairs.get(key) or _kept(session, key)
+    if found is None:
+        found = _measured(session, key, chosen, batches)
+        session.history.add_pair(key, found)
+    session.pairs = {**session.pairs, key: found}
+    return found
 
+
+def _kept(session: "Session", key: str) -> Pair | None:
+    """What an earlier session measured."""
+    document = session.history.pair(key)
+    try:
+        return None if document is None else Pair.model_validate(document)
+    except ValidationError:  # of another version
+        return None
+
+
+def _measured(
+    session: "Session",
+    key: str,
+    chosen: dict[str, Recipe | None],
+    batches: list[dict[str, Tensor]],
+) -> Pair:
+    loaded = session.load()
     sides = {name: build_side(session, recipe) for name, recipe in chosen.items()}
     models = {name: side.model for name, side in sides.items()}
-    scores = sequence_scores(models, loaded.model, batches, seed=current.seed)
+    scores = sequence_scores(models, loaded.model, batches)
     comparisons = {
         name: _compared(session, side, batches) for name, side in sides.items() if side.plan
     }
@@ -159,7 +180,7 @@ def measure_pair(session: "Session", a: str, b: str) -> Pair:
     }
     (quality,) = differences([scores["a"]], [scores["b"]])
     first, second = speeds["a"], speeds["b"]
-    found = Pair(
+    return Pair(
         key=key,
         **measured,
         quality=quality,
@@ -168,8 +189,6 @@ def measure_pair(session: "Session", a: str, b: str) -> Pair:
         if first.decode_ms and second.decode_ms
         else None,
     )
-    session.pairs = {**session.pairs, key: found}
-    return found
 
 
 def _beside(session: "Session", recipe: Recipe) -> "Session":
