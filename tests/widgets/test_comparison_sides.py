@@ -96,6 +96,9 @@ def test_an_earlier_run_against_the_recipe_in_force(session, monkeypatch) -> Non
     assert view.measured["quality"]["words"] == quality_words(pair)
     session.update(session.recipe.with_alpha(0.9))
     assert view.measured == {}
+    assert session.others
+    session.update(session.recipe.with_model("another"))
+    assert session.pairs == session.others == {}  # nothing holds the old model
 
 
 def test_a_side_against_itself_is_not_told_apart(session, monkeypatch) -> None:

@@ -195,7 +195,7 @@ def _beside(session: "Session", recipe: Recipe) -> "Session":
     """The session itself for its own recipe, else one beside it that starts from what it knows."""
     if recipe == session.recipe:
         return session
-    key = f"{session._model_digest} {recipe.digest()}"
+    key = recipe.digest()
     other = session.others.pop(key, None)
     if other is None:
         other = type(session)(recipe, history=session.history)

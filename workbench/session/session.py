@@ -105,6 +105,8 @@ class Session(Choosing):
         super()._invalidate(old, new)
         if _points_family(new) != _points_family(old):
             self.points = []
+        if new.model != old.model:
+            self.pairs, self.others = {}, {}
         self.model = self.smoothing = self.curve = self.plan = self.comparison = None
         self.losses = self.times = None
         self.frozen = False
