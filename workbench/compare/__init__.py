@@ -4,6 +4,7 @@ from workbench.compare.comparison import Comparison, LayerError, compare
 from workbench.compare.machine import machine, versions
 from workbench.compare.paired import Difference, differences
 from workbench.compare.quality import ParseRate, Perplexity, parse_rate, perplexity
+from workbench.compare.sequences import sequence_scores
 from workbench.compare.size import bytes_on_disk
 from workbench.compare.speed import Speed, Timing, measure, measure_all
 from workbench.compare.tasks import TaskScores, evaluate
@@ -26,5 +27,6 @@ __all__ = [
     "measure_all",
     "parse_rate",
     "perplexity",
+    "sequence_scores",
     "versions",
 ]

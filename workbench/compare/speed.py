@@ -24,19 +24,29 @@ WARM_UP = 2
 
 
 class Timing(BaseModel):
-    """The median of `runs` timings in milliseconds, with the quartiles as its spread."""
+    """The median of `runs` timings in milliseconds, with the quartiles as its spread.
+
+    `samples` are the timings themselves, in the order in which they were taken.
+    """
 
     model_config = ConfigDict(frozen=True)
     median: float
     low: float
     high: float
     runs: int
+    samples: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, milliseconds: list[float]) -> "Timing":
         """Summarise at least two timings."""
         low, median, high = statistics.quantiles(milliseconds, n=4, method="inclusive")
-        return cls(median=median, low=low, high=high, runs=len(milliseconds))
+        return cls(
+            median=median,
+            low=low,
+            high=high,
+            runs=len(milliseconds),
+            samples=tuple(milliseconds),
+        )
 
 
 class Speed(BaseModel):

@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS runs (
     key TEXT PRIMARY KEY, made TEXT NOT NULL, content TEXT NOT NULL, data TEXT NOT NULL,
     setting TEXT NOT NULL, document TEXT NOT NULL
 )"""
+PAIRS = "CREATE TABLE IF NOT EXISTS pairs (key TEXT PRIMARY KEY, document TEXT NOT NULL)"
 WAIT_SECONDS = 10  # for another process that writes
 T = TypeVar("T")
 
@@ -102,6 +103,27 @@ class History:
             self.added += 1
             self._ask(lambda base: base.execute(statement, row), write=True)
 
+    def pair(self, key: str) -> object:
+        """The two sides measured under this key, as `add_pair` was given them; None for none."""
+
+        def read(base: sqlite3.Connection) -> list[tuple[str]]:
+            if not base.execute("SELECT 1 FROM sqlite_master WHERE name = 'pairs'").fetchone():
+                return []  # an earlier version wrote the file
+            return base.execute("SELECT document FROM pairs WHERE key = ?", (key,)).fetchall()
+
+        with self._lock:
+            found = self._ask(read)
+        return json.loads(found[0][0]) if found else None
+
+    def add_pair(self, key: str, pair: BaseModel) -> None:
+        """Keep two sides measured against each other, where there is a file."""
+        row = key, json.dumps(pair.model_dump(), default=str)
+        with self._lock:
+            self._ask(
+                lambda base: base.execute("INSERT OR REPLACE INTO pairs VALUES (?, ?)", row),
+                write=True,
+            )
+
     def runs(self, content: str, setting: str) -> list[Run]:
         """All runs of one model in one setting, oldest first; those of other processes too."""
         with self._lock:
@@ -155,6 +177,7 @@ def _open_to_write(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     with connection:
         connection.execute(SCHEMA)
+        connection.execute(PAIRS)
         connection.execute(f"PRAGMA user_version = {FORMAT}")
     return connection
 

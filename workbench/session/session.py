@@ -21,6 +21,7 @@ from workbench.session.choosing import Choosing
 from workbench.session.core import verb
 from workbench.session.history import History, Run
 from workbench.session.keys import content_digest, data_digest, result_key, setting
+from workbench.session.pairing import CURRENT, FLOAT, Pair, measure_pair
 from workbench.session.shelf import Ready, shelf
 from workbench.smooth import Smoothing
 from workbench.train import TrainingCurve
@@ -72,6 +73,8 @@ class Session(Choosing):
         self.saved: Recipe | None = None
         self.points: list[SweepPoint] = []
         self.losses: Losses | None = None
+        self.pairs: dict[str, Pair] = {}
+        self.others: dict[str, Session] = {}
         self._model_digest = ""
 
     # What is known
@@ -102,6 +105,8 @@ class Session(Choosing):
         super()._invalidate(old, new)
         if _points_family(new) != _points_family(old):
             self.points = []
+        if new.model != old.model:
+            self.pairs, self.others = {}, {}
         self.model = self.smoothing = self.curve = self.plan = self.comparison = None
         self.losses = self.times = None
         self.frozen = False
@@ -176,6 +181,13 @@ class Session(Choosing):
             run = self._keep(key, data, recipe, self.plan, found)
         self._commit(recipe, comparison=run.comparison)
         return run.comparison
+
+    @verb
+    def pair(self, a: str = FLOAT, b: str = CURRENT) -> Pair:
+        """Measure two sides against each other: "float", "current", or the digest of a recipe."""
+        found = measure_pair(self, a, b)
+        self._notify()
+        return found
 
     @verb
     def profile(self) -> LayerTimes:

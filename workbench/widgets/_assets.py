@@ -5,7 +5,10 @@ from importlib.resources import files
 
 STATIC = files(__package__) / "static"
 COMMON = ("shared", "chart")
-OWN = {"outlier_view": ("heatmap", "surface")}  # parts that one view alone is made of
+OWN = {
+    "outlier_view": ("heatmap", "surface"),
+    "comparison_view": ("sides",),
+}  # parts that one view alone is made of
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Float against quantized: quality, size and the error of each layer; save what is good."""
+"""Float against quantized, or any two recipes: quality, times, sizes, errors, answers; save."""
 
 import re
 from pathlib import Path
@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import traitlets as t
 
 from workbench.errors import WorkbenchError
-from workbench.widgets._arrays import finite
+from workbench.session.pairing import CURRENT, FLOAT, build_side, known_pair, recipe_of
+from workbench.widgets._answers import Answers, answered
+from workbench.widgets._arrays import finite, same
 from workbench.widgets._base import View
 from workbench.widgets._host import save_root, served
+from workbench.widgets._sides import choices, drawn
 
 if TYPE_CHECKING:
     from workbench.session import Job
@@ -29,11 +32,11 @@ ENCODER = (
 
 
 class ComparisonView(View):
-    """The figures of the newest comparison, with the buttons that make one and save the model."""
+    """The newest comparison with the float model, any two sides beside each other, and saving."""
 
     module = "comparison_view"
-    calls = ("compare", "save")
-    verbs: ClassVar = ("compare", "save")
+    calls = ("compare", "save", "pair", "swap", "answer")
+    verbs: ClassVar = ("compare", "save", "pair", "answer")
 
     rows = t.List(t.Dict()).tag(sync=True)
     """Figures of merit: dictionaries of `key`, `label`, `float`, `quantized`; empty before."""
@@ -53,8 +56,26 @@ class ComparisonView(View):
     """
     saved = t.Unicode("").tag(sync=True)
     """Folder of the newest checkpoint; empty before."""
+    a = t.Unicode(FLOAT).tag(sync=True)
+    """The first side: "float", "current" (the recipe in force), or the digest of a run's recipe.
+    - Type: `str`, default: `"float"`
+    """
+    b = t.Unicode(CURRENT).tag(sync=True)
+    """The second side, in the same words.
+    - Type: `str`, default: `"current"`
+    """
+    sides = t.List(t.Dict()).tag(sync=True)
+    """What a side may be: dictionaries of `key` and `label`."""
+    measured = t.Dict().tag(sync=True)
+    """What is known of `a` against `b` (`workbench.widgets._sides.drawn`); empty before."""
+    kind = t.Unicode("").tag(sync=True)
+    """Kind of the loaded model, which decides what a text is put to it for; empty before."""
+    answers = t.Dict().tag(sync=True)
+    """What `a` and `b` make of `text` (and `other`); empty before, or when a side changes."""
 
     def __init__(self, session: Any, **keywords: Any) -> None:
+        self._known: tuple[object, ...] | None = None
+        self._sides: tuple[object, object] | None = None
         super().__init__(
             session, **{"may_save": not served() or save_root() is not None} | keywords
         )
@@ -67,8 +88,63 @@ class ComparisonView(View):
         """Queue saving to `folder`: checkpoint, recipe and plan, whole or not at all."""
         return self.submit("save", self._target())
 
+    def pair(self) -> "Job":
+        """Queue measuring `a` against `b`: quality, times, sizes and the errors of layers."""
+        return self.submit("pair", self.a, self.b)
+
+    def swap(self) -> None:
+        """Exchange the sides."""
+        self.a, self.b = self.b, self.a
+
+    def answer(self, text: str, other: str = "") -> "Job":
+        """Queue putting `text` to both sides; an encoder is asked how alike it is to `other`."""
+        a, b = self.a, self.b
+        self._problem = ""
+        job: Job = self.session.queue("answer", lambda: self._answered(a, b, text, other))
+        self.follow()
+        return job
+
     def refresh(self) -> None:
         """Show the session's newest comparison, or nothing after a change made it void."""
+        self._show_comparison()
+        session = self.session
+        self.kind = session.loaded.kind if session.loaded else ""
+        known = (session.loaded, session.recipe, session.pairs, session.history.added)
+        if not same(self._known, (*known, self.a, self.b)):
+            self.sides = choices(session)
+            self._show_pair()
+            self._known = (*known, self.a, self.b)
+
+    @t.observe("a", "b")
+    def _choose(self, _: Any) -> None:
+        if not self.following:
+            self.follow()
+
+    def _show_pair(self) -> None:
+        session = self.session
+        keys = [side["key"] for side in self.sides]
+        if session.loaded:  # before that no run is known
+            self.a = self.a if self.a in keys else FLOAT
+            self.b = self.b if self.b in keys else CURRENT
+        elif {self.a, self.b} - {*keys}:
+            return
+        chosen = recipe_of(session, self.a), recipe_of(session, self.b)
+        if chosen != self._sides:
+            self._sides, self.answers = chosen, {}
+        found = known_pair(session, self.a, self.b)
+        self.measured = drawn(found) if found else {}
+
+    def _answered(self, a: str, b: str, text: str, other: str) -> Answers:
+        session = self.session
+        loaded = session.load()
+        chosen = recipe_of(session, a), recipe_of(session, b)
+        first, second = (build_side(session, recipe).model for recipe in chosen)
+        found = {"text": text, "other": other} | answered(loaded, first, second, text, other)
+        if chosen == self._sides:
+            self.answers = found
+        return found
+
+    def _show_comparison(self) -> None:
         session = self.session
         comparison = session.comparison
         self.rows = _rows(session) if comparison else []

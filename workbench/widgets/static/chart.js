@@ -31,7 +31,7 @@ function ticks([low, high], log) {
   return found;
 }
 
-function chart({ label, width = 560, height = 190, x, y, xLog = false, yLog = false, xLabel, yLabel, xTicks }) {
+function chart({ label, width = 560, height = 190, x, y, xLog = false, yLog = false, xLabel, yLabel, xTicks, yTicks }) {
   const range = {
     x: [MARGIN.left, width - MARGIN.right],
     y: [height - MARGIN.bottom, MARGIN.top],
@@ -49,10 +49,10 @@ function chart({ label, width = 560, height = 190, x, y, xLog = false, yLog = fa
       svg("text", { class: "qw-tick", x: at.x(v[0]), y: range.y[0] + 13, "text-anchor": "middle" }, v[1]),
     );
   }
-  for (const v of ticks(y, yLog)) {
+  for (const v of yTicks ?? ticks(y, yLog).map((t) => [t, figure(t)])) {
     frame.append(
-      svg("line", { class: "qw-grid", x1: range.x[0], x2: range.x[1], y1: at.y(v), y2: at.y(v) }),
-      svg("text", { class: "qw-tick", x: range.x[0] - 5, y: at.y(v) + 3, "text-anchor": "end" }, figure(v)),
+      svg("line", { class: "qw-grid", x1: range.x[0], x2: range.x[1], y1: at.y(v[0]), y2: at.y(v[0]) }),
+      svg("text", { class: "qw-tick", x: range.x[0] - 5, y: at.y(v[0]) + 3, "text-anchor": "end" }, v[1]),
     );
   }
   frame.append(

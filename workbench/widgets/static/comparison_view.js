@@ -46,6 +46,6 @@ function render({ model, el }) {
 
   card(model, el, "comparison", "Float against quantized", noteLine(model),
     h("div", { class: "qw-row" }, button(model, "compare", "Compare", "Evaluate both models on the evaluation data")),
-    jobBar(model), result, saving, saved);
+    jobBar(model), result, saving, saved, sidesView(model));
 }
 export default { render };
