@@ -11,10 +11,14 @@ from workbench.errors import WorkbenchError
 from workbench.export.base import Exported, Exporter, Job
 from workbench.export.compressed import CompressedTensors
 from workbench.export.gguf import Gguf
+from workbench.export.onnx import Onnx
+from workbench.export.openvino import OpenVino
 from workbench.models.atomic import replacing
 from workbench.models.manifest import frozen_modules
 
-exporters: dict[str, Exporter] = {one.name: one for one in (CompressedTensors(), Gguf())}
+exporters: dict[str, Exporter] = {
+    one.name: one for one in (CompressedTensors(), Gguf(), Onnx(), OpenVino())
+}
 
 
 def export(
