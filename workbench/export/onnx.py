@@ -51,12 +51,15 @@ def example(job: Job) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def write_graph(job: Job, folder: Path) -> None:
-    """Trace the model into `folder`; raises WorkbenchError where the exporter cannot follow it."""
+def write_graph(job: Job, folder: Path, nbits: bool = True) -> None:
+    """Trace the model into `folder`, with MatMulNBits or without.
+
+    Raises WorkbenchError where the exporter cannot follow the model.
+    """
     inputs = example(job)
     try:
         with torch.no_grad(), in_private():
-            model = traceable(job.model)
+            model = traceable(job.model, nbits)
             if hasattr(getattr(model, "config", None), "to_dict"):
                 _by_transformers(model, inputs, folder)
             else:
@@ -75,7 +78,8 @@ def _by_transformers(model: Any, inputs: Mapping[str, Tensor], folder: Path) -> 
     if getattr(model.config, "use_cache", None):
         model.config.use_cache = False
     try:
-        from transformers.exporters import OnnxConfig, OnnxExporter
+        from transformers.exporters.configs import OnnxConfig
+        from transformers.exporters.exporter_onnx import OnnxExporter
     except ImportError:  # before transformers 5.20 or so
         _by_torch(model, inputs, folder)
         return

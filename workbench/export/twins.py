@@ -55,11 +55,12 @@ def check_layer(name: str, module: QModule) -> None:
             "quantize with symmetric=True, or calibrate static ranges",
         )
     stored = module.stored()
-    for what, point in (
-        ("weights", stored.zero_point),
-        ("inputs", module._buffers.get("input_zero_point")),
-    ):
-        half = 2 ** ((w.qtype.bits if what == "weights" else 8) - 1)
+    points = (
+        ("weights", stored.zero_point, w.qtype.bits),
+        ("inputs", module._buffers.get("input_zero_point"), 8),
+    )
+    for what, point, bits in points:
+        half = 2 ** (bits - 1)
         if point is not None and not _whole(point, half):
             raise refuse(
                 name,
@@ -92,20 +93,27 @@ def _by_channel(module: QModule) -> bool:
     return w is not None and w.qtype.bits == 8 and w.granularity != "group"
 
 
-def traceable(model: nn.Module) -> nn.Module:
-    """A copy of the frozen `model`, sharing its tensors, with a twin for each quantized layer."""
+def traceable(model: nn.Module, nbits: bool = True) -> nn.Module:
+    """A copy of the frozen `model`, sharing its tensors, with a twin for each quantized layer.
+
+    Without `nbits` it has ONNX's own operators only, and weights of 4 bits take a byte each.
+    """
     made = share(model)
     for name, module in frozen_modules(made).items():
         twin = _twin_of(module)
         assert twin is not None  # checked before
-        replace_module(made, name, twin(module))
+        replace_module(made, name, twin(module, nbits))
     return made.eval()
 
 
 class LinearTwin(nn.Module):
     """`y = round(x * transform) W^T + b`, by QDQ, MatMulInteger or MatMulNBits."""
 
-    def __init__(self, module: QModule) -> None:
+    weight: "_Channels | _Blocks | _Groups"
+    transform: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, module: QModule, nbits: bool) -> None:
         super().__init__()
         a = module.activations
         self.register_buffer("transform", module.input_transform)
@@ -115,10 +123,13 @@ class LinearTwin(nn.Module):
         self.per_tensor = a is not None and a.dynamic and not self.per_token
         # ONNX Runtime fuses a dequantized weight with float inputs into less than float32.
         fits = module.shapes["weight"][1] % BLOCKS[-1] == 0
-        blocks = not _by_channel(module) or (a is None and fits)
-        self.weight = _Blocks(module) if blocks else _Channels(module)
+        if _by_channel(module) and not (nbits and a is None and fits):
+            self.weight = _Channels(module)
+        else:
+            self.weight = _Blocks(module) if nbits else _Groups(module)
         dynamic = self.per_token or self.per_tensor
-        self.integer = dynamic and isinstance(self.weight, _Channels) and self.weight.symmetric
+        exact = module.stored().zero_point is None
+        self.integer = dynamic and exact
 
     def forward(self, x: Tensor) -> Tensor:
         if self.transform is not None:
@@ -131,7 +142,7 @@ class LinearTwin(nn.Module):
             top = x.abs().amax(-1, keepdim=True) if self.per_token else x.abs().amax()
             scale = top.div(127).clamp_min(1e-30)
             whole = (x / scale).round()
-            if self.integer:
+            if self.integer and isinstance(self.weight, _Channels):
                 y = self.weight.product(whole.to(torch.int8)) * scale
             else:
                 y = self.weight(whole * scale)
@@ -140,6 +151,9 @@ class LinearTwin(nn.Module):
 
 class _StaticInputs(nn.Module):
     """QuantizeLinear and DequantizeLinear with the scale that calibration found."""
+
+    scale: Tensor
+    point: Tensor
 
     def __init__(self, module: QModule) -> None:
         super().__init__()
@@ -158,12 +172,15 @@ class _StaticInputs(nn.Module):
 class _Channels(nn.Module):
     """An int8 weight [in, out] with scales [out], as ONNX Runtime fuses it with what is rounded."""
 
+    values: Tensor
+    scale: Tensor
+    point: Tensor
+
     def __init__(self, module: QModule) -> None:
         super().__init__()
         stored = module.stored()
         values = module.oriented(stored.integers()) if module.transposed else stored.integers()
         rows = len(values)
-        self.symmetric = stored.zero_point is None
         point = torch.zeros(rows) if stored.zero_point is None else stored.zero_point.float()
         self.register_buffer("values", values.t().contiguous())
         self.register_buffer("scale", stored.scale.float().reshape(-1).expand(rows).contiguous())
@@ -171,9 +188,12 @@ class _Channels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         numbers = (self.values, self.scale, self.point)
-        shape, axis = self.values.shape, {"axis": 1}
         return x @ symbolic(
-            "DequantizeLinear", numbers, attrs=axis, dtype=torch.float32, shape=shape
+            "DequantizeLinear",
+            numbers,
+            attrs={"axis": 1},
+            dtype=torch.float32,
+            shape=self.values.shape,
         )
 
     def product(self, q: Tensor) -> Tensor:
@@ -185,6 +205,10 @@ class _Channels(nn.Module):
 
 class _Blocks(nn.Module):
     """A weight in MatMulNBits' blocks; the blocks of a group repeat its scale and zero point."""
+
+    values: Tensor
+    scale: Tensor
+    point: Tensor | None
 
     def __init__(self, module: QModule) -> None:
         super().__init__()
@@ -211,10 +235,10 @@ class _Blocks(nn.Module):
         self.register_buffer("point", point)
 
     def forward(self, x: Tensor) -> Tensor:
-        given = [self.values, self.scale]
+        numbers = (self.scale,) if self.point is None else (self.scale, self.point)
         return symbolic(
             "com.microsoft::MatMulNBits",
-            (x, *given) if self.point is None else (x, *given, self.point),
+            (x, self.values, *numbers),
             attrs={
                 "K": self.columns,
                 "N": self.rows,
@@ -228,11 +252,47 @@ class _Blocks(nn.Module):
         )
 
 
-class EmbeddingTwin(nn.Module):
-    """Rows of int8, looked up and then scaled."""
+class _Groups(nn.Module):
+    """A weight in bytes with scales for groups, which lie below each other as channels."""
+
+    values: Tensor
+    scale: Tensor
+    point: Tensor
 
     def __init__(self, module: QModule) -> None:
         super().__init__()
+        stored = module.stored()
+        values = module.oriented(stored.integers()) if module.transposed else stored.integers()
+        self.rows, self.columns = values.shape
+        groups = stored.scale.shape[-1]
+        scale = stored.scale.float().reshape(-1, groups).expand(self.rows, -1)
+        point = torch.zeros_like(scale) if stored.zero_point is None else stored.zero_point
+        self.register_buffer("values", values.reshape(self.rows * groups, -1).contiguous())
+        self.register_buffer("scale", scale.flatten().contiguous())
+        self.register_buffer("point", point.expand_as(scale).flatten().to(torch.int8).contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        numbers = (self.values, self.scale, self.point)
+        found = symbolic(
+            "DequantizeLinear",
+            numbers,
+            attrs={"axis": 0},
+            dtype=torch.float32,
+            shape=self.values.shape,
+        )
+        return x @ found.reshape(self.rows, self.columns).t()
+
+
+class EmbeddingTwin(nn.Module):
+    """Rows of int8, looked up and then scaled."""
+
+    values: Tensor
+    scale: Tensor
+    point: Tensor | None
+
+    def __init__(self, module: QModule, nbits: bool) -> None:
+        super().__init__()
+        del nbits
         stored = module.stored()
         values = stored.integers()
         self.columns = values.shape[1]
