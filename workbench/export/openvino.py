@@ -6,13 +6,14 @@ from pathlib import Path
 from workbench.export.base import Job
 from workbench.export.onnx import FILE, Onnx, write_graph
 from workbench.export.quiet import in_private
+from workbench.models.manifest import frozen_modules
 from workbench.progress import track
 
 
 class OpenVino(Onnx):
     """The same graph: QDQ becomes FakeQuantize over our range and int8 constants, none rounded.
 
-    Weights of 4 bits take a byte each: its CPU plugin fails on a MatMulNBits with a bias.
+    Weights of 4 bits take a byte each, in ONNX's own operators.
     """
 
     name = "openvino"
@@ -40,4 +41,6 @@ class OpenVino(Onnx):
             job.model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
         if job.tokenizer is not None:
             job.tokenizer.save_pretrained(folder)
-        return ()
+        layers = frozen_modules(job.model).values()
+        packed = any(m.weights is not None and m.weights.qtype.packed for m in layers)
+        return ("Weights of 4 bits take a byte each in this file.",) if packed else ()
