@@ -6,7 +6,6 @@ EXPORT = """\
 Write a model as another engine takes it. A checkpoint (a bundled name, folder or hub id) goes out
 as it is, float or quantized; a recipe (*.json) is carried out first. What the engine could not load
 or would compute otherwise is refused before a byte is written, with the layer and the rule.
-
 """
 
 EXPORT_EXAMPLES = """\
