@@ -17,6 +17,7 @@ from workbench.progress import Cancelled, reporting
 # Functions that share their module's name come from that module: mypy would confuse the two.
 if TYPE_CHECKING:
     from workbench.compare import Comparison, Difference, TaskScores, compare, differences, evaluate
+    from workbench.export import Exported, export
     from workbench.graph.compile import Compiled, compile  # noqa: A004
     from workbench.models.bundled import bundled
     from workbench.models.hf import QuantizedModelForCausalLM, WorkbenchConfig
@@ -80,6 +81,7 @@ _HOMES = {
         "evaluate",
     ),
     "workbench.scoreboard": ("Scoreboard", "judge"),
+    "workbench.export": ("Exported", "export"),
     "workbench.graph.compile": ("Compiled", "compile"),
     "workbench.models": ("LoadedModel", "bundled", "load", "load_into", "save"),
     "workbench.models.hf": ("QuantizedModelForCausalLM", "WorkbenchConfig"),
@@ -142,6 +144,7 @@ __all__ = [
     "Compiled",
     "Coverage",
     "Difference",
+    "Exported",
     "HqqOptimizer",
     "Job",
     "LoadedModel",
@@ -171,6 +174,7 @@ __all__ = [
     "dequantize",
     "differences",
     "evaluate",
+    "export",
     "finetune",
     "freeze",
     "judge",

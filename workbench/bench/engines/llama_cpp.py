@@ -1,16 +1,15 @@
 """llama.cpp, through llama-cpp-python; whole language models of the Llama architecture only."""
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from workbench.bench.engines.base import Bind, Decoder, Engine, Layer
 from workbench.bench.schemes import Scheme
+from workbench.export.gguf import Encoded, float_weight, write_llama
 
 FILE = "model.gguf"
 ROOM = 8  # tokens beyond the prompt
@@ -80,74 +79,15 @@ def _open(path: Path, threads: int, length: int, every: bool = False) -> Any:
 
 
 def _write(model: nn.Module, scheme: Scheme, path: Path) -> None:
-    """Write a Llama of transformers as GGUF, without a vocabulary."""
+    """Write a Llama of transformers as GGUF, quantized by llama.cpp's own rules."""
     import gguf
 
-    config: Any = model.config
-    kinds = gguf.GGMLQuantizationType
-    kind = {16: kinds.F16, 8: kinds.Q8_0, 4: kinds.Q4_0}[scheme.bits]
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("no_vocab")
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
-    writer.add_rope_freq_base(float(config.rope_parameters["rope_theta"]))
-    for name, values in _tensors(model):
+    kind = {16: "F16", 8: "Q8_0", 4: "Q4_0"}[scheme.bits]
+
+    def encode(_: str, module: nn.Module) -> Encoded:
+        values = float_weight(module)
         if values.ndim == 1:
-            writer.add_tensor(name, values)
-        else:
-            packed = gguf.quants.quantize(values, kind)
-            writer.add_tensor(name, packed, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+            return values, "F32"
+        return gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind]), kind
 
-
-def _tensors(model: nn.Module) -> Iterator[tuple[str, np.ndarray]]:
-    """The weights under the names of GGUF, float32."""
-    config: Any = model.config
-    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    for name, parameter in model.named_parameters():
-        values = parameter.detach().float().numpy()
-        part = name.split(".")[-2]
-        if part in heads:
-            values = _interleaved(values, heads[part])
-        yield _gguf_name(name), values
-
-
-def _interleaved(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Put the two rows of a head that rotate together next to each other, as llama.cpp does."""
-    pairs = weight.reshape(heads, 2, -1, weight.shape[-1])
-    return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(weight.shape))
-
-
-_NAMES = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-}
-_PARTS = {
-    "q_proj": "attn_q",
-    "k_proj": "attn_k",
-    "v_proj": "attn_v",
-    "o_proj": "attn_output",
-    "gate_proj": "ffn_gate",
-    "up_proj": "ffn_up",
-    "down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
-
-
-def _gguf_name(name: str) -> str:
-    if name in _NAMES:
-        return _NAMES[name]
-    _, _, layer, *_, part, _ = name.split(".")
-    return f"blk.{layer}.{_PARTS[part]}.weight"
+    write_llama(model, path, encode)

@@ -1,10 +1,6 @@
 """OpenVINO's CPU plugin."""
 
-import io
-import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +11,7 @@ from torch import Tensor, nn
 from workbench.bench.engines.base import Bind, Engine, Inputs, Layer, Run
 from workbench.bench.engines.numbers import grouped, per_channel
 from workbench.bench.schemes import Scheme
+from workbench.export.quiet import in_private
 
 Configuration = dict[str, Any]
 
@@ -48,7 +45,7 @@ class OpenVino(Engine):
 
         arrays = {name: value.numpy() for name, value in inputs.items()}
         shapes = [(name, list(value.shape)) for name, value in arrays.items()]
-        with _in_private():
+        with in_private():
             converted = openvino.convert_model(model, example_input=dict(inputs), input=shapes)
             if not scheme.is_float:
                 converted = _compressed(converted, scheme, arrays)
@@ -161,21 +158,3 @@ def _compressed(model: Any, scheme: Scheme, arrays: Mapping[str, np.ndarray]) ->
     return nncf.quantize(
         model, nncf.Dataset([dict(arrays)]), model_type=nncf.ModelType.TRANSFORMER, subset_size=1
     )
-
-
-@contextmanager
-def _in_private() -> Iterator[None]:
-    """Convert without sending usage data to Google, which both do unasked, and without chatter."""
-    private = {"CI": "true", "NNCF_CI": "1"}  # their own switches
-    before = {name: os.environ.get(name) for name in private}
-    os.environ.update(private)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -1,0 +1,98 @@
+"""ONNX, for ONNX Runtime: float, QDQ int8 with our scales, and MatMulNBits."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.errors import WorkbenchError
+from workbench.export.base import Exporter, Job
+from workbench.export.quiet import in_private
+from workbench.export.twins import check_layer, traceable
+from workbench.models.manifest import frozen_modules
+from workbench.progress import track
+
+FILE = "model.onnx"
+
+
+class Onnx(Exporter):
+    """A graph of any batch and length. Language models compute all positions, without a cache."""
+
+    name = "onnx"
+    what = "a graph for ONNX Runtime: float, int8 as QDQ or MatMulInteger, int4 as MatMulNBits"
+    packages = ("onnx", "onnxruntime", "onnxscript")
+    install = "pip install 'quantization-workbench[export]'"
+
+    def check(self, job: Job) -> None:
+        for name, module in frozen_modules(job.model).items():
+            check_layer(name, module)
+        example(job)
+
+    def write(self, job: Job, folder: Path) -> tuple[str, ...]:
+        for step in track((write_graph,), "tracing for ONNX"):
+            step(job, folder)
+        if job.tokenizer is not None:
+            job.tokenizer.save_pretrained(folder)
+        return ()
+
+
+def example(job: Job) -> dict[str, Tensor]:
+    """The inputs to trace with; raises WorkbenchError where none were given nor can be made up."""
+    if job.example is not None:
+        return dict(job.example)
+    if getattr(job.model, "main_input_name", None) != "input_ids":
+        raise WorkbenchError(
+            f"a {type(job.model).__name__} is traced with inputs that only you know: give "
+            "example={name: tensor, ...}, as the model is called"
+        )
+    ids = torch.ones(2, 8, dtype=torch.int64)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def write_graph(job: Job, folder: Path, nbits: bool = True) -> None:
+    """Trace the model into `folder`, with MatMulNBits or without.
+
+    Raises WorkbenchError where the exporter cannot follow the model.
+    """
+    inputs = example(job)
+    try:
+        with torch.no_grad(), in_private():
+            model = traceable(job.model, nbits)
+            if hasattr(getattr(model, "config", None), "to_dict"):
+                _by_transformers(model, inputs, folder)
+            else:
+                _by_torch(model, inputs, folder)
+    except (torch.onnx.OnnxExporterError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        if isinstance(error, WorkbenchError):
+            raise
+        raise WorkbenchError(
+            f"the ONNX exporter cannot follow {type(job.model).__name__}, and nothing was "
+            f"written: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
+def _by_transformers(model: Any, inputs: Mapping[str, Tensor], folder: Path) -> None:
+    """By transformers' own exporter, which knows what its models need, where it has one."""
+    if getattr(model.config, "use_cache", None):
+        model.config.use_cache = False
+    try:
+        from transformers.exporters.configs import OnnxConfig
+        from transformers.exporters.exporter_onnx import OnnxExporter
+    except ImportError:  # before transformers 5.20 or so
+        _by_torch(model, inputs, folder)
+        return
+    exported = OnnxExporter().export(model, dict(inputs), config=OnnxConfig(dynamic=True))
+    exported.save_pretrained(folder)
+
+
+def _by_torch(model: nn.Module, inputs: Mapping[str, Tensor], folder: Path) -> None:
+    """With every dimension of the inputs dynamic that the model leaves so."""
+    auto = torch.export.Dim.AUTO
+    shapes = {name: dict.fromkeys(range(value.dim()), auto) for name, value in inputs.items()}
+    program = torch.onnx.export(
+        model, kwargs=dict(inputs), dynamo=True, dynamic_shapes=shapes, verbose=False
+    )
+    assert program is not None
+    program.save(folder / FILE, external_data=True)
