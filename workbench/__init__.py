@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from workbench.quant.quantize import dequantize, quantization_map, quantize
     from workbench.quant.requantize import requantize
     from workbench.recipe import Plan, Recipe
+    from workbench.report import Report, report
     from workbench.scoreboard import Scoreboard
     from workbench.scoreboard.judge import judge
     from workbench.session import Job, Session
@@ -78,6 +79,7 @@ _HOMES = {
         "differences",
         "evaluate",
     ),
+    "workbench.report": ("Report", "report"),
     "workbench.scoreboard": ("Scoreboard", "judge"),
     "workbench.graph.compile": ("Compiled", "compile"),
     "workbench.models": ("LoadedModel", "bundled", "load", "load_into", "save"),
@@ -154,6 +156,7 @@ __all__ = [
     "QuantizedKVCache",
     "QuantizedModelForCausalLM",
     "Recipe",
+    "Report",
     "Scoreboard",
     "Session",
     "Smoothing",
@@ -189,6 +192,7 @@ __all__ = [
     "quantize",
     "quantize_mixed",
     "register_qmodule",
+    "report",
     "reporting",
     "requantize",
     "rotate",
