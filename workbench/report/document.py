@@ -21,7 +21,7 @@ class Input(BaseModel):
     largest channels with their absmax, largest first.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")  # JSON has no infinity
     name: str
     linears: tuple[str, ...]
     ratio: float
@@ -36,8 +36,7 @@ class Report(BaseModel):
     must know before any figure.
     """
 
-    # JSON knows no infinity, which is the SQNR of a layer that lost nothing.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid")
     format: Literal["workbench-report-1"] = "workbench-report-1"
     title: str
     kind: str
