@@ -2,6 +2,8 @@
 
 import itertools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,6 +34,7 @@ from workbench.compare import Timing, machine, versions
 from workbench.errors import WorkbenchError
 from workbench.models import Bundled, bundled
 from workbench.ops import native
+from workbench.progress import reporting
 from workbench.quant import QuantArgs, freeze, quantize
 from workbench.study import Study, Variant
 
@@ -87,6 +90,17 @@ class Bars:
 
     def check(self) -> None:
         """Nobody cancels here: Ctrl-C interrupts."""
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """Show our progress inside the block, and none of transformers' bars and warnings."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    with Bars() as bars, reporting(bars):
+        yield
 
 
 def show_study(study: Study) -> None:

@@ -50,22 +50,17 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from transformers.utils import logging
-
-    from workbench.console import Bars
+    from workbench.console import at_work
     from workbench.models.atomic import try_writing
-    from workbench.progress import reporting
     from workbench.report import Report, report, save_page
 
     targets = [path for path in (arguments.out, arguments.json) if path is not None]
     for path in targets:
         try_writing(path)  # it is told before minutes of work
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     if Report.is_one(Path(arguments.source)):
         made = Report.load(arguments.source)
     else:
-        with Bars() as bars, reporting(bars):
+        with at_work():
             made = report(
                 arguments.source,
                 arguments.tasks,

@@ -57,17 +57,12 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    from transformers.utils import logging
-
     from workbench.bench import chart, measure_models, model_chart
-    from workbench.console import Bars, show_models
-    from workbench.progress import reporting
+    from workbench.console import at_work, show_models
 
     if arguments.chart is not None:
         chart.check(arguments.chart)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    with Bars() as bars, reporting(bars):
+    with at_work():
         report = measure_models(
             arguments.models,
             arguments.threads,
