@@ -1,6 +1,5 @@
 """The model card of a checkpoint: README.md as the hub of Hugging Face reads it."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,9 +46,9 @@ def card(name: str, manifest: Manifest, origin: Origin, recipe: str | None, conf
 
     What is not known is left out, and what was not measured is said to be so.
     """
-    kinds = Counter(map(_scheme, manifest.quantization_map.values()))
-    dtypes = {str(entry["weights"]["dtype"]) for entry in manifest.quantization_map.values()
-              if entry.get("weights")}  # fmt: skip
+    entries = manifest.quantization_map.values()
+    kinds = Counter(map(_scheme, entries))
+    dtypes = {str(entry["weights"]["dtype"]) for entry in entries if entry.get("weights")}
     data = ModelCardData(
         base_model=origin.hub_id,
         base_model_relation="quantized" if origin.hub_id and kinds else None,
@@ -68,8 +67,7 @@ def card(name: str, manifest: Manifest, origin: Origin, recipe: str | None, conf
         parts.append("\n".join(["| scheme | modules |", "|---|---|", *rows]))
     parts += ["## Evaluation", _evaluation(origin), "## Use", _use(config)]
     if recipe is not None:
-        document = json.dumps(json.loads(recipe), indent=2)
-        parts += ["## Recipe", f"```json\n{document}\n```"]
+        parts += ["## Recipe", f"```json\n{recipe.strip()}\n```"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -43,7 +43,7 @@ def report(
     recipe, folder = read_source(source)
     folder_of_data = None if data is None else Path(data)
     kept, notices = _kept(None if scores is None else Path(scores))
-    title = recipe.model if isinstance(source, Recipe) else Path(source).name
+    title = recipe.model if isinstance(source, Recipe) else Path(source).resolve().name
     session = Session(recipe)
     try:
         loaded = session.load()
@@ -126,8 +126,8 @@ def _kept(file: Path | None) -> tuple[Kept, list[str]]:
         board = Scoreboard.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         raise WorkbenchError(f"{file} is not a scoreboard of ours; name another file.") from error
-    return board.kept, [f"Figures kept in {file.name} may come from elsewhere. {why}"
-                        for why in told(board.machine, board.versions)]  # fmt: skip
+    elsewhere = f"Figures kept in {file.name} may come from elsewhere."
+    return board.kept, [f"{elsewhere} {why}" for why in told(board.machine, board.versions)]
 
 
 def _input(entry: Entry) -> Input:
