@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from workbench.quant.quantize import dequantize, quantization_map, quantize
     from workbench.quant.requantize import requantize
     from workbench.recipe import Plan, Recipe
+    from workbench.report import Report, report
     from workbench.scoreboard import Scoreboard
     from workbench.scoreboard.judge import judge
     from workbench.session import Job, Session
@@ -80,6 +81,7 @@ _HOMES = {
         "differences",
         "evaluate",
     ),
+    "workbench.report": ("Report", "report"),
     "workbench.scoreboard": ("Scoreboard", "judge"),
     "workbench.export": ("Exported", "export"),
     "workbench.graph.compile": ("Compiled", "compile"),
@@ -159,6 +161,7 @@ __all__ = [
     "QuantizedKVCache",
     "QuantizedModelForCausalLM",
     "Recipe",
+    "Report",
     "Scoreboard",
     "Session",
     "Smoothing",
@@ -195,6 +198,7 @@ __all__ = [
     "quantize",
     "quantize_mixed",
     "register_qmodule",
+    "report",
     "reporting",
     "requantize",
     "rotate",

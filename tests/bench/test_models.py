@@ -1,18 +1,23 @@
 """The benchmark of whole models, on tiny ones."""
 
+from xml.etree import ElementTree as ET
+
 import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from workbench.bench import measure_models
+from workbench.bench import measure_models, model_chart
 from workbench.bench.engines import engines
 from workbench.bench.model_tables import model_sentences, model_tables
 from workbench.bench.models import ModelReport
 from workbench.bench.schemes import schemes
 from workbench.bench.subjects import Subject, subjects
+from workbench.bench.tables import op_told
 from workbench.cli import main
 from workbench.console import console
 from workbench.errors import WorkbenchError
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture
@@ -70,6 +75,48 @@ def test_a_decoder_prefills_and_decodes_close_to_float(tiny) -> None:
     for phase in ("prefill", "decode"):
         for op in ("w8a8", "w8", "w4", "w4a8"):
             assert 0 <= rows["workbench", op, phase].kl < 0.01
+
+
+def test_sizes_are_those_of_the_weights(tiny) -> None:
+    rows = {(row.engine, row.op): row for row in measured("bert").rows}
+    encoder, _ = subjects["bert"].make()
+    floats = sum(p.nbytes for p in encoder.parameters()) + sum(b.nbytes for b in encoder.buffers())
+    linears = sum(m.weight.numel() for m in encoder.modules() if isinstance(m, torch.nn.Linear))
+    assert rows["torch fp32", "float"].bytes == floats
+    for (engine, op), row in rows.items():
+        assert row.bytes_of == engines[engine].bytes_of
+        if row.bits == 8 and row.bytes_of == "in memory":  # in bfloat16 but for the int8 weights
+            assert linears < row.bytes < floats / 2, (engine, op)
+        elif row.bits == 8:
+            assert linears < row.bytes < floats, (engine, op)
+
+
+def test_the_picture_has_a_mark_for_each_row_and_names_who_is_absent(tiny, tmp_path) -> None:
+    found = measured("llama", "torch fp32", "workbench")
+    found = found.model_copy(update={"absent": {"llama.cpp": "not installed"}})
+    root = ET.fromstring(model_chart.svg(found))
+    marks = [element.text or "" for element in root.iter(f"{SVG}title")]
+    assert len(marks) == len(found.rows)
+    texts = [element.text or "" for element in root.iter(f"{SVG}text")]
+    for row in found.rows:
+        told = (
+            f"{row.engine} {op_told(row)}: {row.bytes / 1e6:.1f} MB in memory, {row.ms_median:.3g}"
+        )
+        assert any(told in text for text in texts), told
+    assert any("pip install llama-cpp-python" in text for text in texts)
+    places = {
+        title.text: float(circle.get("cx"))
+        for circle in root.iter(f"{SVG}circle")
+        for title in circle
+    }
+    heavy = [x for text, x in places.items() if "torch fp32" in text]
+    light = [x for text, x in places.items() if "torch fp32" not in text]
+    assert min(heavy) > max(light)
+    for ending in ("svg", "html"):
+        model_chart.save_chart(found, tmp_path / f"models.{ending}")
+        assert "<svg" in (tmp_path / f"models.{ending}").read_text(encoding="utf-8")
+    with pytest.raises(WorkbenchError, match=r"\.svg or \.html"):
+        model_chart.save_chart(found, tmp_path / "models.png")
 
 
 @pytest.mark.slow

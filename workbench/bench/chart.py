@@ -9,6 +9,7 @@ from pathlib import Path
 from workbench.bench.layers import LayerReport, LayerRow
 from workbench.bench.tables import case_title, cases
 from workbench.errors import WorkbenchError
+from workbench.models.atomic import write_text
 
 BITS = (32, 16, 8, 4, 2)
 # Colours that those who see fewer of them tell apart (Okabe and Ito), ours the loudest.
@@ -41,15 +42,17 @@ def save_chart(report: LayerReport, path: Path) -> None:
     Raises WorkbenchError for another ending.
     """
     check(path)
-    picture = svg(report)
+    write(svg(report), "Time of a linear layer by bits of a weight", path)
+
+
+def write(picture: str, title: str, path: Path) -> None:
+    """Write an SVG as it is, or into a page with a title, by the ending of `path`."""
     if path.suffix == ".html":
-        title = "Time of a linear layer by bits of a weight"
         picture = (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
             f'<body style="margin:16px">{picture}</body></html>\n'
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(picture, encoding="utf-8")
+    write_text(path, picture)
 
 
 def svg(report: LayerReport) -> str:
@@ -78,8 +81,8 @@ def _legend(rows: Iterable[LayerRow]) -> Iterator[str]:
         "Time of one linear layer by bits of a weight; lower is better</text>"
     )
     x = GAP
-    for name in dict.fromkeys(_family(row.engine) for row in rows):
-        yield f'<rect x="{x}" y="38" width="12" height="12" fill="{_colour(name)}"/>'
+    for name in dict.fromkeys(family(row.engine) for row in rows):
+        yield f'<rect x="{x}" y="38" width="12" height="12" fill="{colour(name)}"/>'
         yield f'<text x="{x + 17}" y="49">{escape(name)}</text>'
         x += 34 + 7 * len(name)
     yield f'<text x="{x + 8}" y="49" fill="#555">solid, disc: float activations;'
@@ -89,7 +92,7 @@ def _legend(rows: Iterable[LayerRow]) -> Iterator[str]:
 def _panel(rows: list[LayerRow]) -> Iterator[str]:
     series = _series(rows)
     times = [ms for points in series.values() for ms in points.values()]
-    low, high = _decades(times)
+    low, high = decades(times)
 
     def across(bits: int) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (BITS.index(bits) + 0.5) / len(BITS)
@@ -99,7 +102,7 @@ def _panel(rows: list[LayerRow]) -> Iterator[str]:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
 
     yield f'<text x="{LEFT}" y="18" font-weight="bold">{escape(case_title(rows[0]))}</text>'
-    for tick in _ticks(low, high):
+    for tick in ticks(low, high):
         y = up(tick)
         yield f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
         yield f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>'
@@ -110,16 +113,16 @@ def _panel(rows: list[LayerRow]) -> Iterator[str]:
         x = across(bits)
         yield f'<text x="{x:.1f}" y="{HEIGHT - 14}" text-anchor="middle">{bits}</text>'
     for (name, integer), points in series.items():
-        colour, ordered = _colour(name), sorted(points.items(), reverse=True)
+        ink, ordered = colour(name), sorted(points.items(), reverse=True)
         places = [(across(bits), up(ms)) for bits, ms in ordered]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         style = 'stroke-dasharray="5 4"' if integer else ""
         width = 3 if name == "workbench" else 1.5
-        yield f'<polyline points="{path}" fill="none" stroke="{colour}" '
+        yield f'<polyline points="{path}" fill="none" stroke="{ink}" '
         yield f'stroke-width="{width}" {style}/>'
         for (x, y), (bits, ms) in zip(places, ordered, strict=True):
-            yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" stroke="{colour}" '
-            yield f'stroke-width="1.5" fill="{"white" if integer else colour}">'
+            yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" stroke="{ink}" '
+            yield f'stroke-width="1.5" fill="{"white" if integer else ink}">'
             kind = "int8 activations" if integer else "float activations"
             yield f"<title>{escape(name)}, {bits} bits, {kind}: {ms:.3g} ms</title></circle>"
 
@@ -128,26 +131,29 @@ def _series(rows: Iterable[LayerRow]) -> dict[Series, Points]:
     """The fastest row of each engine at each number of bits, float and int8 activations apart."""
     found: dict[Series, Points] = defaultdict(dict)
     for row in rows:
-        points = found[_family(row.engine), "a8" in row.op]
+        points = found[family(row.engine), "a8" in row.op]
         points[row.bits] = min(row.ms_median, points.get(row.bits, math.inf))
     return found
 
 
-def _family(engine: str) -> str:
+def family(engine: str) -> str:
+    """The library of an engine, which has one colour in every number type."""
     return engine.removesuffix(" fp32").removesuffix(" bf16")
 
 
-def _colour(name: str) -> str:
+def colour(name: str) -> str:
+    """The colour of a library."""
     return COLOURS.get(name, OTHER)
 
 
-def _decades(times: Iterable[float]) -> tuple[float, float]:
+def decades(times: Iterable[float]) -> tuple[float, float]:
     """The ends of a logarithmic axis with a little room on either side."""
     logs = [math.log10(ms) for ms in times]
     return min(logs) - 0.1, max(logs) + 0.1
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
+    """The round numbers between the ends of a logarithmic axis."""
     decades = range(math.floor(low), math.ceil(high) + 1)
     ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
     return [tick for tick in ticks if low <= math.log10(tick) <= high]

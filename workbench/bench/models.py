@@ -26,6 +26,8 @@ class ModelRow(Row):
 
     `cosine` is the mean over tokens of the hidden states against float32, `kl` the mean over the
     prompt of the next token's distribution from float32's, in nats. `compiled` by torch.compile.
+    `bytes` are those of the whole model as the engine runs it, `bytes_of` what was counted: its
+    weights "in memory", the "file" that the engine reads, or the constants of its "graph".
     """
 
     model: str
@@ -34,6 +36,8 @@ class ModelRow(Row):
     tokens: int
     cosine: float | None = None
     kl: float | None = None
+    bytes: int | None = None
+    bytes_of: str = ""
 
 
 class ModelReport(Report[ModelRow]):
@@ -146,7 +150,7 @@ def _compiled(eager: Bind[Run], backend: str) -> Bind[Run]:
     def bind(threads: int) -> Run:
         run = eager(threads)
         call = torch.compile(run.call, backend=backend, dynamic=False)
-        return Run(call, run.output)
+        return Run(call, run.output, run.bytes)
 
     return bind
 
@@ -176,7 +180,16 @@ def _time_encoder(
         LEAST_ROUNDS,
     )
     return [
-        _row(one, name, "forward", tokens, threads, cosine=quality[one.name], **_told(timings, one))
+        _row(
+            one,
+            runs[one.name].bytes,
+            name,
+            "forward",
+            tokens,
+            threads,
+            cosine=quality[one.name],
+            **_told(timings, one),
+        )
         for one in contenders
     ]
 
@@ -203,7 +216,16 @@ def _time_decoder(
         what = f"{name} {phase}, {threads} thread{'s' if threads > 1 else ''}"
         timings = race(calls, seconds, what, LEAST_ROUNDS)
         rows += [
-            _row(one, name, phase, tokens, threads, kl=quality[one.name], **_told(timings, one))
+            _row(
+                one,
+                runs[one.name].bytes,
+                name,
+                phase,
+                tokens,
+                threads,
+                kl=quality[one.name],
+                **_told(timings, one),
+            )
             for one in contenders
         ]
     return rows
@@ -215,7 +237,13 @@ def _told(timings: dict[str, Any], one: _Contender) -> dict[str, Any]:
 
 
 def _row(
-    one: _Contender, name: str, phase: Phase, tokens: int, threads: int, **rest: Any
+    one: _Contender,
+    size: int | None,
+    name: str,
+    phase: Phase,
+    tokens: int,
+    threads: int,
+    **rest: Any,
 ) -> ModelRow:
     return ModelRow(
         model=name,
@@ -227,5 +255,7 @@ def _row(
         compiled=one.compiled,
         tokens=tokens,
         threads=threads,
+        bytes=size,
+        bytes_of=one.engine.bytes_of,
         **rest,
     )

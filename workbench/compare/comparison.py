@@ -22,7 +22,7 @@ from workbench.progress import track
 class LayerError(BaseModel):
     """Signal to quantization noise of one linear's output, in decibels; infinite where equal."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")  # JSON has no infinity
     name: str
     sqnr_db: float
 

@@ -105,6 +105,18 @@ def _aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.previous")
 
 
+def try_writing(path: Path) -> None:
+    """Raise WorkbenchError now where `write_text` could not write to `path` later."""
+    if path.is_dir():
+        raise WorkbenchError(f"{path} is a folder; give the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise WorkbenchError(f"{path} cannot be written: {error.strerror}") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` beside `path` first, so that a reader never sees half of it.
 

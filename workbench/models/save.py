@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from workbench.models.atomic import replacing
+from workbench.models.card import README, Origin, card
 from workbench.models.checkpoint import INDEX
 from workbench.models.formats import METHOD, quantization_config
 from workbench.models.manifest import MANIFEST, Manifest, frozen_modules
@@ -23,6 +24,7 @@ def save(
     recipe: str | None = None,
     plan: str | None = None,
     note: str = "",
+    origin: Origin | None = None,
     max_shard_size: int | str = "5GB",
 ) -> Path:
     """Write `model` to `folder`, replacing what is there in one step; return the folder.
@@ -31,6 +33,7 @@ def save(
     that bfloat16 holds exactly are stored as such. Files hold at most `max_shard_size` each, and
     what one of them holds is all that is in memory beside the model.
     `recipe` and `plan` are JSON documents kept beside them, `note` a caution for whoever loads it.
+    A model card goes with them (README.md), with what `origin` knows and nothing that it does not.
     Raises WorkbenchError, the old content untouched, where the folder cannot be written or a
     quantized module is not frozen.
     """
@@ -54,6 +57,10 @@ def save(
         for name, document in (("recipe.json", recipe), ("plan.json", plan)):
             if document is not None:
                 (made / name).write_text(document, encoding="utf-8")
+        config = getattr(model, "config", None)
+        config = config if hasattr(config, "to_dict") else None
+        text = card(folder.name, disk.manifest, origin or Origin(), recipe, config)
+        (made / README).write_text(text, encoding="utf-8")
     return folder
 
 

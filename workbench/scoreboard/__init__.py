@@ -1,7 +1,16 @@
 """Any list of models and recipes beside their originals, on tasks, in size and in speed."""
 
-from workbench.scoreboard.board import Judged, Scoreboard
-from workbench.scoreboard.judge import judge, read_recipes
-from workbench.scoreboard.tables import scoreboard_tables
+from workbench.scoreboard.board import Judged, Kept, Scoreboard
+from workbench.scoreboard.judge import judge, judge_one, read_recipes
+from workbench.scoreboard.tables import ratio, scoreboard_tables
 
-__all__ = ["Judged", "Scoreboard", "judge", "read_recipes", "scoreboard_tables"]
+__all__ = [
+    "Judged",
+    "Kept",
+    "Scoreboard",
+    "judge",
+    "judge_one",
+    "ratio",
+    "read_recipes",
+    "scoreboard_tables",
+]

@@ -11,13 +11,14 @@ SERIOUS = 0.03  # Q8-Chat counts the tasks that lost more than this
 
 
 class Judged(BaseModel):
-    """One recipe beside the float model it starts from."""
+    """One recipe beside the float model it starts from; `bf16` is that model in bfloat16."""
 
     model_config = ConfigDict(frozen=True)
     name: str
     model: str
     recipe: dict[str, Any]
     tasks: list[Difference]
+    bf16: list[Difference] = []  # where it was asked for
     bytes: dict[str, int]  # on disk: fp32, bf16, quantized
     speed: dict[str, Speed]  # of the same three
 

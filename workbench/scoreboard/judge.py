@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 from workbench.compare import (
     Speed,
@@ -69,14 +70,15 @@ def judge(
     for name, recipe in track(list(recipes.items()), "models"):
         session = Session(recipe)
         try:
-            judged.append(_judge(name, session, tasks, data, limit, seed, kept, keep))
+            names = list(tasks) or default_tasks(session.load().kind, data) or [""]
+            judged.append(judge_one(name, session, names, data, limit, seed, kept, keep))
         finally:
             session.close()
         keep()
     return board()
 
 
-def _judge(
+def judge_one(
     title: str,
     session: Session,
     tasks: Sequence[str],
@@ -85,20 +87,28 @@ def _judge(
     seed: int,
     kept: Kept,
     keep: Callable[[], None],
+    *,
+    bf16: bool = False,
 ) -> Judged:
+    """Judge the frozen model of `session` on these `tasks`, and with `bf16` the model in bfloat16.
+
+    What `kept` holds is not measured again; `keep` is called after each figure put into it.
+    """
     loaded, recipe = session.load(), session.recipe
     model_digest = content_digest(loaded.model)
-    names = list(tasks) or default_tasks(loaded.kind, data)
-    found: dict[str, list[TaskScores]] = {"float": [], "quantized": []}
+    forms: dict[str, Callable[[], nn.Module]] = {"float": lambda: loaded.model}
+    if bf16:
+        forms["bf16"] = lambda: _bf16(loaded)
+    forms["quantized"] = session.freeze
+    found: dict[str, list[TaskScores]] = {form: [] for form in forms}
     for form, scores in found.items():
-        plan = recipe.digest() if form == "quantized" else "float"
-        for name in names or [""]:
+        plan = recipe.digest() if form == "quantized" else form
+        for name in tasks:
             key = result_key(plan, model_digest, _documents(name, data, limit, seed))
             if key not in kept.scores:
-                model = session.freeze() if form == "quantized" else loaded.model
                 asked = [name] if name else []
                 kept.scores[key] = evaluate(
-                    model, loaded, asked, data=data, limit=limit, seed=seed
+                    forms[form](), loaded, asked, data=data, limit=limit, seed=seed
                 )[0]
                 keep()
             scores.append(kept.scores[key])
@@ -111,6 +121,7 @@ def _judge(
         model=recipe.model,
         recipe=recipe.model_dump(mode="json"),
         tasks=differences(found["float"], found["quantized"], seed=seed),
+        bf16=differences(found["float"], found["bf16"], seed=seed) if bf16 else [],
         bytes=kept.bytes[key],
         speed=kept.speed[key],
     )
@@ -121,7 +132,7 @@ def _size_and_speed(
 ) -> tuple[dict[str, int], dict[str, Speed]]:
     forms = {
         "fp32": loaded.model,
-        "bf16": copy.deepcopy(loaded.model).to(torch.bfloat16),
+        "bf16": _bf16(loaded),
         "quantized": session.freeze(),
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -129,6 +140,10 @@ def _size_and_speed(
             name: bytes_on_disk(save(model, Path(folder) / name)) for name, model in forms.items()
         }
     return sizes, measure_all(forms, loaded, runs=RUNS)
+
+
+def _bf16(loaded: LoadedModel) -> nn.Module:
+    return copy.deepcopy(loaded.model).to(torch.bfloat16)
 
 
 def _documents(task: str, data: Path | None, limit: int | None, seed: int) -> str:

@@ -38,7 +38,7 @@ def _models(board: Scoreboard) -> Table:
             ", ".join(apart) or "none",
             f"{judged.bytes['quantized'] / judged.bytes['bf16']:.2f}",
             *(
-                _ratio(judged, kind, form)
+                ratio(judged, kind, form)
                 for kind in ("prefill_ms", "decode_ms")
                 for form in ("fp32", "bf16")
             ),
@@ -46,7 +46,7 @@ def _models(board: Scoreboard) -> Table:
     return table
 
 
-def _ratio(judged: Judged, kind: str, form: str) -> str:
+def ratio(judged: Judged, kind: str, form: str) -> str:
     """Time of the quantized model over that of `form`, with what the quartiles make of it."""
     ours, theirs = (getattr(judged.speed[name], kind) for name in ("quantized", form))
     if ours is None or theirs is None:

@@ -7,10 +7,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from workbench.compare import Comparison, compare
+from workbench.compare import Comparison, compare, machine
 from workbench.compare.speed import LayerTimes, measure_all, measure_layers
 from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel, load, save
+from workbench.models.card import Origin, license_of
+from workbench.models.load import HUB_ID
 from workbench.models.loaded import share
 from workbench.observe import Statistics, observe
 from workbench.progress import track
@@ -209,6 +211,7 @@ class Session(Choosing):
             recipe=recipe.to_json(),
             plan=self.plan.to_json(),
             note=loaded.note,
+            origin=self._origin(loaded),
         )
         self.saved = recipe
         return written
@@ -264,6 +267,19 @@ class Session(Choosing):
             self.history.add(run)
         self._notify()
         return run
+
+    def _origin(self, loaded: LoadedModel) -> Origin:
+        """What the card of a checkpoint may say: the comparison only if there is one."""
+        base, found = self._recipe.model, self.comparison
+        figures = {} if found is None else found.model_dump(exclude={"layers"}, exclude_none=True)
+        on_hub = HUB_ID.fullmatch(base) is not None and not Path(base).is_dir()
+        return Origin(
+            base=loaded.name,
+            hub_id=base if on_hub else None,
+            license=license_of(loaded.folder),
+            figures=figures,
+            on=f"the pinned evaluation text, seed {self._recipe.seed}, {machine()['processor']}",
+        )
 
     def _keep_point(self, recipe: Recipe, point: SweepPoint) -> None:
         with self.lock:

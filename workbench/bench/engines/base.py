@@ -23,10 +23,14 @@ Bind = Callable[[int], T]  # threads -> something to run with so many
 
 @dataclass(frozen=True)
 class Run:
-    """One thing to time: `call` computes on inputs it holds, `output` reads its result."""
+    """One thing to time: `call` computes on inputs it holds, `output` reads its result.
+
+    `bytes` are those of a whole model, as `Engine.bytes_of` says; a layer has none.
+    """
 
     call: Callable[[], Any]
     output: Callable[[Any], Tensor]
+    bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,13 @@ class Decoder:
     """A language model with its prompt: fill the cache, then take one token with it.
 
     `logits` are those of the prompt [T, V]. `decode` leaves the cache as it was, so that every
-    call does the same.
+    call does the same. `bytes` are those of the model, as `Engine.bytes_of` says.
     """
 
     prefill: Callable[[], Any]
     decode: Callable[[], Any]
     logits: Callable[[], Tensor]
+    bytes: int
 
 
 class Layer(ABC):
@@ -58,6 +63,7 @@ class Engine(ABC):
     `ops` are the schemes it offers for layers (see `workbench.bench.schemes`), `encoder_ops` and
     `decoder_ops` for whole models. `package` is what must be importable, `install` how a user gets
     it. Rows of an engine with `ours` must reach the SQNR that their arithmetic gives.
+    `bytes_of` says what the size of a whole model counts.
     """
 
     name: ClassVar[str]
@@ -67,6 +73,7 @@ class Engine(ABC):
     encoder_ops: ClassVar[tuple[str, ...]] = ()
     decoder_ops: ClassVar[tuple[str, ...]] = ()
     ours: ClassVar[bool] = False
+    bytes_of: ClassVar[str] = "in memory"
 
     def obstacle(self) -> str | None:
         """Why it cannot run here, with what to do; None where it can."""
@@ -154,7 +161,11 @@ class ModuleEngine(Engine):
     def encoder(self, model: nn.Module, scheme: Scheme, inputs: Inputs) -> Bind[Run]:
         dtype = self.dtype(scheme, torch.bfloat16)
         module = self.module(model, scheme, dtype, lambda m: m(**inputs))
-        run = Run(lambda: module(**inputs), lambda found: plain(found.last_hidden_state))
+        run = Run(
+            lambda: module(**inputs),
+            lambda found: plain(found.last_hidden_state),
+            tensor_bytes(module),
+        )
         return lambda _: run
 
     def decoder(self, model: nn.Module, scheme: Scheme, ids: Tensor) -> Bind[Decoder]:
@@ -178,7 +189,23 @@ def module_decoder(module: nn.Module, ids: Tensor) -> Decoder:
         cache.crop(-1)
         return found
 
-    return Decoder(prefill, decode, lambda: plain(module(input_ids=ids).logits[0]))
+    return Decoder(
+        prefill, decode, lambda: plain(module(input_ids=ids).logits[0]), tensor_bytes(module)
+    )
+
+
+def tensor_bytes(module: nn.Module) -> int:
+    """Bytes of all parameters and buffers, those inside of tensor subclasses too, each once."""
+    found: dict[tuple[int, int], int] = {}
+    waiting: list[Tensor] = [*module.parameters(), *module.buffers()]
+    while waiting:
+        tensor = waiting.pop()
+        if hasattr(tensor, "__tensor_flatten__"):
+            names, _ = tensor.__tensor_flatten__()
+            waiting += [getattr(tensor, name) for name in names]
+        else:
+            found[tensor.data_ptr(), tensor.nbytes] = tensor.nbytes
+    return sum(found.values())
 
 
 @contextmanager

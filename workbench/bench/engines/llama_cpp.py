@@ -30,6 +30,7 @@ class LlamaCpp(Engine):
         "-DGGML_AMX_INT8=OFF' pip install llama-cpp-python gguf"
     )
     decoder_ops = ("float", "w8a8", "w4a8")
+    bytes_of = "file"
 
     def offers(self, scheme: Scheme, kind: str = "layer") -> bool:
         return kind == "decoder" and scheme.op in self.decoder_ops and scheme.bits != 32
@@ -59,7 +60,7 @@ class LlamaCpp(Engine):
                 return torch.from_numpy(whole.scores[: len(tokens)].copy())
 
             prefill()
-            return Decoder(prefill, decode, logits)
+            return Decoder(prefill, decode, logits, (Path(folder.name) / FILE).stat().st_size)
 
         return bind
 

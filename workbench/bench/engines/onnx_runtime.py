@@ -33,6 +33,7 @@ class OnnxRuntime(Engine):
     install = "pip install 'quantization-workbench[peers]'"
     ops = ("float", "w8a8", "w8a8-static", "w8", "w4", "w4a8", "w2a8")
     encoder_ops = ("float", "w8a8")
+    bytes_of = "file"
 
     def offers(self, scheme: Scheme, kind: Kind = "layer") -> bool:
         return super().offers(scheme, kind) and scheme.bits != 16
@@ -66,7 +67,7 @@ class OnnxRuntime(Engine):
             session = _session(content, threads)
             names = {node.name for node in session.get_inputs()}
             feed = {name: value.numpy() for name, value in inputs.items() if name in names}
-            return Run(partial(session.run, None, feed), _first)
+            return Run(partial(session.run, None, feed), _first, len(content))
 
         return bind
 

@@ -1,6 +1,7 @@
 """`workbench bench models`: whole models in many engines."""
 
 import argparse
+from pathlib import Path
 
 from workbench.cli.bench.common import add_common
 
@@ -8,7 +9,9 @@ MODELS = """\
 Time whole models in every engine that runs here, in turns: encoders forward over 128 tokens,
 language models over a prompt of 256 tokens (prefill) and then one token with the cache it left
 (decode), all at batch 1. Quality is the mean cosine of the hidden states with those of float32, or
-the KL divergence of the next token's distribution from float32's.
+the KL divergence of the next token's distribution from float32's. Size is that of the weights in
+memory, of the file that an engine reads, or of the constants of its graph: each row says which.
+Engines that are absent are named with how to install them.
 
   bert-base      a random BERT-base                       minilm   the real sentence encoder
   llama-8x2048   a random Llama, 2048 x 5632 x 8 layers   pylm     the bundled language model
@@ -19,6 +22,7 @@ All variants of a model are in memory at once: llama-8x2048 takes about 12 GB wi
 MODELS_EXAMPLES = """\
 examples:
   workbench bench models minilm bert-base --compile
+  workbench bench models minilm --json figures.json --chart figures.svg
   workbench bench models llama-8x2048 --engines 'torch fp32' 'torch bf16' workbench
 """
 
@@ -44,14 +48,20 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "--seconds", type=float, default=20, metavar="S",
         help="for timing each model, phase and number of threads (default: %(default)s)",
     )  # fmt: skip
+    models.add_argument(
+        "--chart", type=Path, metavar="FILE",
+        help="also draw size by time, with the quality of each mark: an .svg or .html file",
+    )  # fmt: skip
     add_common(models)
     models.set_defaults(command=_measure)
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    from workbench.bench import measure_models
+    from workbench.bench import chart, measure_models, model_chart
     from workbench.console import at_work, show_models
 
+    if arguments.chart is not None:
+        chart.check(arguments.chart)
     with at_work():
         report = measure_models(
             arguments.models,
@@ -65,4 +75,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         report.save(arguments.json)
         print(f"Every figure: {arguments.json}")
+    if arguments.chart is not None:
+        model_chart.save_chart(report, arguments.chart)
+        print(f"Picture: {arguments.chart}")
     return 0
