@@ -85,9 +85,25 @@ def test_without_a_compiler_the_package_is_whole_but_for_the_kernels(pure_wheel)
     notebooks = {
         f"workbench/notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")
     }
+    launcher = "share/jupyter/jupyter_app_launcher"
+    for_jupyter = {
+        f"{place}/{path.relative_to(folder).as_posix()}"
+        for place, folder in (
+            ("share/jupyter/kernels/workbench", ROOT / "kernels/kernelspec"),
+            (launcher, ROOT / "jupyter"),
+        )
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    for_jupyter |= {
+        f"{launcher}/notebooks/{name}.ipynb"
+        for name in ("workbench", "outlier_smoothing", "report_card")
+    }
     with ZipFile(pure_wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == package | notebooks
+    data = {name for name in names if ".data/data/" in name}
+    assert names - data == package | notebooks
+    assert {name.partition(".data/data/")[2] for name in data} == for_jupyter
 
 
 def test_without_kernels_layers_run_on_torch_and_the_doctor_says_so(pure_wheel, tmp_path) -> None:

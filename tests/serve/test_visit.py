@@ -38,7 +38,10 @@ def test_fields_of_the_address_become_the_recipe(query, expected) -> None:
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("model=../../etc/passwd", r"no model '../../etc/passwd' here; choose one of: minilm, pylm"),
+        (
+            "model=../../etc/passwd",
+            r"no model '../../etc/passwd' here; choose one of: minilm, pylm",
+        ),
         ("model=/etc", "no model '/etc' here"),
         ("model=", "no model '' here"),
         ("alpha=2", "a number from 0 to 1"),

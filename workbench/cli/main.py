@@ -5,17 +5,10 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-<<<<<<< HEAD
-from workbench.cli import bench, chat, doctor, evaluate, export, lab, run, serve
+from workbench.cli import bench, chat, doctor, evaluate, export, lab, report, run, serve
 from workbench.errors import WorkbenchError
 
-COMMANDS = (run, evaluate, export, chat, lab, serve, bench, doctor)
-=======
-from workbench.cli import bench, chat, doctor, evaluate, lab, report, run, serve
-from workbench.errors import WorkbenchError
-
-COMMANDS = (run, evaluate, report, chat, lab, serve, bench, doctor)
->>>>>>> report
+COMMANDS = (run, evaluate, report, export, chat, lab, serve, bench, doctor)
 """Modules with `add(commands)`, which adds a parser whose `command` default does the work."""
 
 DESCRIPTION = """\
@@ -25,11 +18,8 @@ See which activation channels break 8-bit arithmetic, smooth them, quantize, com
   workbench run --model minilm --alpha 0.9     the same for a sentence encoder
   workbench run recipe.json                    a recipe of your own (the notebook writes them)
   workbench evaluate pylm                      quantized beside its original on tasks, and tested
-<<<<<<< HEAD
-  workbench export pylm --to gguf OUT          a model as other engines take it
-=======
   workbench report pylm --out report.html      all of that as one page to hand over
->>>>>>> report
+  workbench export pylm --to gguf OUT          a model as other engines take it
   workbench chat pylm                          the original and int8 answer side by side
   workbench lab                                JupyterLab on the workbench notebook
   workbench serve                              the same notebook as an app, under Voila

@@ -1,16 +1,7 @@
 """OpenVINO's CPU plugin."""
 
-<<<<<<< HEAD
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-=======
-import io
-import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
->>>>>>> report
 from typing import Any
 
 import numpy as np
