@@ -119,6 +119,13 @@ def test_tracing_and_export_see_the_op(layer, x):
     assert torch.equal(exported(x), expected)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_older_tracer_sees_it_too(layer, x):
+    traced = torch.jit.trace(layer, x)
+    assert f"workbench::{layer.op}" in str(traced.graph)
+    assert torch.equal(traced(x), layer(x))
+
+
 def test_tensors_without_numbers_get_the_shape_from_the_op(layer):
     with passed_by(layer) as calls, FakeTensorMode(allow_non_fake_inputs=True):
         found = layer(torch.empty(2, 7, 33))

@@ -150,6 +150,15 @@ def test_quantized_again_and_back_the_old_reason_is_gone(animals):
     assert why_in_float(made[0]) is None
 
 
+def test_scales_that_training_learned_go_with_the_integers(animals):
+    made = model()
+    keys = made.state_dict().keys()
+    wb.quantize(made, weights="int8", activations=TOKEN)
+    assert made[0].learn_scales()
+    wb.freeze(made, op="a8_linear_snail", slower="float")
+    assert made.state_dict().keys() == keys
+
+
 def test_each_shape_is_measured_once(animals, monkeypatch):
     calls = []
     measured = ops.choose.measured
