@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from workbench.ops import choose
+from workbench.progress import track
 from workbench.quant.dtypes import dtype_name
 from workbench.quant.modules import QConv1D, QLinear, QModule, TransformedLinear
 from workbench.quant.modules.twin import twin_of
@@ -29,19 +30,21 @@ def leave_in_float(model: nn.Module, quantized: Mapping[str, QModule]) -> list[s
 
     Returns their names. `why_in_float` has the reason of each.
     """
-    left = []
-    for name, module in quantized.items():
-        if module.frozen or not isinstance(module, QLinear | QConv1D):
-            continue
-        is_slower, told = against_float(module)
-        if is_slower:
-            plain = _in_float(module)
-            vars(plain)[_LEFT] = f"slower quantized than in float, {told}"
-            replace_module(model, name, plain)
-            left.append(name)
+    linears = {
+        name: module
+        for name, module in quantized.items()
+        if isinstance(module, QLinear | QConv1D) and not module.frozen
+    }
+    # All are measured before the first is replaced: a cancel in between changes nothing.
+    found = {n: against_float(m) for n, m in track(linears.items(), "measuring against float")}
+    left = {name: told for name, (is_slower, told) in found.items() if is_slower}
+    for name, told in left.items():
+        plain = _in_float(linears[name])
+        vars(plain)[_LEFT] = f"slower quantized than in float, {told}"
+        replace_module(model, name, plain)
     if len(left) == len(quantized):
         tell_changed(model, False)
-    return left
+    return list(left)
 
 
 def against_float(module: QLinear | QConv1D) -> tuple[bool, str]:
