@@ -9,6 +9,7 @@ trap 'rm -rf "$build"' EXIT
 cmake -S kernels -B "$build" -DWORKBENCH_SANITIZE=address,undefined >"$build/configure.log"
 cmake --build "$build" --target check --parallel
 
+export OMP_WAIT_POLICY=passive  # or threads spin on cores that others want, many times slower
 "$build/check"
 
 # Python is not built for it: the runtimes come first, and what it leaves behind is its own affair.

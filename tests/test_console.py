@@ -133,6 +133,7 @@ def test_the_doctor_names_the_level_in_use_and_what_bars_others(
     assert rows["library"] == str(NATIVE.path)
     assert rows["level in use"].startswith(f"avx2, {why}")
     assert (rows["level portable"], rows["level amx"]) == ("runs", "no AMX")
+    assert rows["attention_native"] == rows["rows_native"] == "yes", "of compiled models"
 
 
 def test_the_doctor_says_what_computes_typical_layers_and_why(monkeypatch, capsys) -> None:
@@ -143,6 +144,9 @@ def test_the_doctor_says_what_computes_typical_layers_and_why(monkeypatch, capsy
     assert rows["W8A8"].startswith("a8_linear_int_mm")
     assert "nothing built" in rows["W8A8"], "why the native one was passed over"
     assert rows["W float8"].startswith("dequantized_linear_blocked")
+    assert rows["attention_native"] == "no"
+    assert "dequantized_linear_blocked" in rows["W float8 against float"]
+    assert "float32 linear" in rows["W float8 against float"]
 
 
 def cells(text: str) -> dict[str, str]:

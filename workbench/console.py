@@ -33,9 +33,9 @@ from workbench.bench import (
 from workbench.compare import Timing, machine, versions
 from workbench.errors import WorkbenchError
 from workbench.models import Bundled, bundled
-from workbench.ops import native
+from workbench.ops import fused, native
 from workbench.progress import reporting
-from workbench.quant import QuantArgs, freeze, quantize
+from workbench.quant import QLinear, QuantArgs, against_float, freeze, quantize
 from workbench.study import Study, Variant
 
 WIDE = 120  # columns where the output is no terminal, so that a log keeps its tables whole
@@ -295,10 +295,14 @@ def show_machine() -> None:
             shown = ", ".join(value) if isinstance(value, list) else str(value)
             table.add_row(name.replace("_", " "), shown or "none that matter here")
         screen.print(table)
-    table = Table("op", "runs here", "because", title="Ops, fastest first", title_justify="left")
-    for name, available, reason in ops.report():
-        table.add_row(name, "yes" if available else "no", reason)
-    screen.print(table)
+    for title, listed in (
+        ("Ops, fastest first", ops.report()),
+        ("Ops of compiled models (wb.compile)", fused.report()),
+    ):
+        table = Table("op", "runs here", "because", title=title, title_justify="left")
+        for name, available, reason in listed:
+            table.add_row(name, "yes" if available else "no", reason)
+        screen.print(table)
     table = Table("model", "here", "what it is", title="Bundled models", title_justify="left")
     for entry in bundled.values():
         table.add_row(entry.name, *_presence(entry))
@@ -329,8 +333,13 @@ def _choices() -> dict[str, str]:
     for scheme, (weights, activations) in schemes.items():
         model = nn.Sequential(nn.Linear(768, 3072))
         quantize(model, weights=weights, activations=activations)
+        layer = model[0]
+        assert isinstance(layer, QLinear)
+        slower, told = against_float(layer)
         freeze(model)
-        chosen[scheme] = f"{model[0].op}: {model[0].op_reason}"
+        verdict = "slower, so freeze(slower='float') leaves it in float" if slower else "no slower"
+        chosen[scheme] = f"{layer.op}: {layer.op_reason}"
+        chosen[f"{scheme} against float"] = f"{verdict}; {told}"
     return chosen
 
 

@@ -118,8 +118,8 @@ thread_local Scratch own;
 }  // namespace
 
 void *scratch(int slot, int64_t bytes) {
-    if (own.bytes[slot] < bytes) {
-        const int64_t size = ceil_div(bytes + bytes / 4, 4096) * 4096;
+    if (!own.memory[slot] || own.bytes[slot] < bytes) {
+        const int64_t size = ceil_div(bytes + bytes / 4 + 1, 4096) * 4096;  // null is a failure
         std::free(own.memory[slot]);
         own.memory[slot] = nullptr;
         if (posix_memalign(&own.memory[slot], 4096, static_cast<size_t>(size)))

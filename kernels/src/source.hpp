@@ -32,8 +32,8 @@ inline void fill_row(const Source &s, int64_t r, float *row) {
     Floats total = all(0);
     sixteens(s.n, [&](int64_t at, int count) {
         Floats x = load_any_some(s.x, dtype, x_at + at, count);
-        if (s.other) {
-            x = add(x, load_any_some(s.other, dtype, other_at + at, count));
+        if (s.other) x = add(x, load_any_some(s.other, dtype, other_at + at, count));
+        if (s.other || s.sum) {
             store_any(sum, dtype, to + at, x, count);
             if (dtype != WB_F32) x = load_any_some(sum, dtype, to + at, count);
         }

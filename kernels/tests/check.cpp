@@ -1,63 +1,11 @@
 // Every level against a plain triple loop, at sizes that no block divides, in buffers with no byte to
 // spare: what the sanitizers look at. Prints each level and how many layers it computed.
 #include <cmath>
-#include <cstdio>
-#include <cstring>
-#include <random>
-#include <vector>
 
-#include "workbench_kernels.h"
+#include "fused.hpp"
+#include "numbers.hpp"
 
 namespace {
-
-std::mt19937 random_bits(0);
-int any(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_bits); }
-float normal() { return std::normal_distribution<float>()(random_bits); }
-template <class T>
-T one_of(std::initializer_list<T> these) {
-    return these.begin()[any(0, static_cast<int>(these.size()) - 1)];
-}
-
-// Numbers in memory of their type, and nothing behind them.
-struct Numbers {
-    static constexpr int SIZE[] = {4, 2, 2, 1};
-    int dtype;
-    std::vector<uint8_t> bytes;
-
-    Numbers(int dtype, int64_t count)
-        : dtype(dtype), bytes(static_cast<size_t>(count * SIZE[dtype])) {}
-    explicit operator bool() const { return !bytes.empty(); }
-    float operator[](int64_t i) const {
-        if (dtype == WB_F32) return read<float>(i);
-        if (dtype == WB_F16) return static_cast<float>(read<_Float16>(i));
-        if (dtype == WB_I8) return read<int8_t>(i);
-        const uint32_t bits = static_cast<uint32_t>(read<uint16_t>(i)) << 16;
-        float value;
-        std::memcpy(&value, &bits, 4);
-        return value;
-    }
-    void set(int64_t i, float value) {
-        if (dtype == WB_F32) return write(i, value);
-        if (dtype == WB_F16) return write(i, static_cast<_Float16>(value));
-        if (dtype == WB_I8) return write(i, static_cast<int8_t>(value));
-        uint32_t bits;
-        std::memcpy(&bits, &value, 4);
-        if (value == value) bits += 0x7fff + ((bits >> 16) & 1);
-        write(i, static_cast<uint16_t>(bits >> 16));
-    }
-
-   private:
-    template <class T>
-    T read(int64_t i) const {
-        T value;
-        std::memcpy(&value, bytes.data() + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
-        return value;
-    }
-    template <class T>
-    void write(int64_t i, T value) {
-        std::memcpy(bytes.data() + i * static_cast<int64_t>(sizeof(T)), &value, sizeof(T));
-    }
-};
 
 struct Layer {
     int64_t m, n, k, groups, stride;
@@ -110,23 +58,21 @@ Layer a_layer(int64_t m, int bits, int digits) {
     return l;
 }
 
-template <class T>
-const T *or_null(const std::vector<T> &numbers) {
-    return numbers.empty() ? nullptr : numbers.data();
+wb_input described(const Layer &l) {
+    return {l.x.bytes.data(), l.x.dtype, l.stride, l.m, l.k, l.bits, l.groups, or_null(l.multiplier),
+            l.one_multiplier, or_null(l.step), l.digits, l.threads};
+}
+
+wb_output described(const Layer &l, Numbers &y) {
+    return {l.packed.data(), l.n, l.scale.data(), l.one_scale, or_null(l.zero.bytes), l.zero.dtype,
+            or_null(l.bias.bytes), l.bias.dtype, l.activation, y.bytes.data(), l.y_dtype};
 }
 
 // The layer, or nothing where two of it that share their activations differ.
 Numbers computed(const Layer &l) {
     Numbers y(l.y_dtype, l.m * l.n), again = y;
-    wb_output outputs[2] = {};
-    for (wb_output &o : outputs) {
-        o = {l.packed.data(), l.n, l.scale.data(), l.one_scale, or_null(l.zero.bytes), l.zero.dtype,
-             or_null(l.bias.bytes), l.bias.dtype, l.activation, nullptr, l.y_dtype};
-        o.y = (&o == outputs ? y : again).bytes.data();
-    }
-    const wb_input input = {l.x.bytes.data(), l.x.dtype, l.stride, l.m, l.k, l.bits, l.groups,
-                            or_null(l.multiplier), l.one_multiplier, or_null(l.step), l.digits,
-                            l.threads};
+    const wb_output outputs[2] = {described(l, y), described(l, again)};
+    const wb_input input = described(l);
     if (wb_linears(&input, outputs, 2))
         std::printf("refused: m %ld n %ld k %ld groups %ld\n", long(l.m), long(l.n), long(l.k),
                     long(l.groups));
@@ -216,15 +162,6 @@ bool agrees(const Layer &l, const Numbers &found, const Numbers &wanted) {
     return true;
 }
 
-// Equal to the bit, but for the sign of a NaN, which compilers do not keep.
-bool same(const Numbers &a, const Numbers &b, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) {
-        const float one = a[i], other = b[i];
-        if (std::memcmp(&one, &other, 4) && !(one != one && other != other)) return false;
-    }
-    return true;
-}
-
 bool unpacks(const Layer &l) {
     std::vector<int8_t> back(l.q.size());
     wb_unpack(l.packed.data(), l.n, l.k, l.bits, back.data());
@@ -250,6 +187,24 @@ bool embeds(const Layer &l) {
                         l.one_scale, nullptr, 0, y.bytes.data(), l.y_dtype) == 1;
 }
 
+// Rows that are computed as the layer quantizes them: what each alone gives, to the bit.
+bool joins(Layer l, const Rows &r) {
+    const int dtype = r.x.dtype;
+    Numbers y(dtype, l.m * l.k), sum = y, rows = y, sums = y;
+    Numbers found(l.y_dtype, l.m * l.n), wanted = found;
+    const wb_source alone = described(r, rows, sums), joined = described(r, y, sum);
+    const wb_output output = described(l, found), apart = described(l, wanted);
+    wb_input input = described(l);
+    if (wb_source_linears(&joined, r.epsilon, &input, &output, 1) ||
+        wb_rows(&alone, r.epsilon, r.threads))
+        return wrong("refused rows of a layer", l.k, 0, 0);
+    input.x = rows.bytes.data(), input.x_dtype = dtype, input.x_stride = l.k;
+    if (wb_linears(&input, &apart, 1)) return wrong("refused layer", l.k, 0, 0);
+    return (same(y, rows, l.m * l.k) && same(sum, sums, l.m * l.k) &&
+            same(found, wanted, l.m * l.n)) ||
+           wrong("a layer and its rows", l.m, 0, 0);
+}
+
 }  // namespace
 
 int main(int arguments, char **) {
@@ -258,7 +213,8 @@ int main(int arguments, char **) {
             if (!wb_level_obstacle(level)) std::puts(wb_level_name(level));
         return 0;
     }
-    int failures = 0, count = 0;
+    // Rows of no numbers come first: a thread that computed nothing yet has no memory to do it in.
+    int failures = !computes(some_rows(3, 0)), count = 0;
     for (int64_t m = 0; m <= 70; ++m)
         for (const int bits : {2, 4, 8})
             for (const int digits : {1, 2, 3}) {
@@ -278,10 +234,28 @@ int main(int arguments, char **) {
                 }
                 ++count;
             }
+    int fused = 0;
+    for (; fused < 600; ++fused) {
+        const Heads heads = some_heads();
+        const Rotation rotation = a_rotation();
+        const int64_t m = one_of({0, 1, 2, 5, 33, 300}), n = one_of({0, 1, 15, 16, 17, 50, 200});
+        const Rows rows = some_rows(m, n);
+        const Layer layer = a_layer(any(0, 40), one_of({2, 4, 8}), any(1, 3));
+        const Rows before = some_rows(layer.m, layer.k);
+        for (int level = 0; level < wb_levels(); ++level) {
+            if (wb_level_obstacle(level)) continue;
+            wb_set_level(level);
+            failures += !attends(heads);
+            failures += !rotates(rotation);
+            failures += !computes(rows);
+            failures += !joins(layer, before);
+        }
+    }
     for (int level = 0; level < wb_levels(); ++level) {
         const char *obstacle = wb_level_obstacle(level);
         std::printf("%s: %s\n", wb_level_name(level), obstacle ? obstacle : "run");
     }
-    std::printf("%d layers at each level, %d failures\n", count, failures);
+    std::printf("%d layers and %d of each fused op at each level, %d failures\n", count, fused,
+                failures);
     return failures != 0;
 }

@@ -147,7 +147,9 @@ def test_the_choice_falls_on_the_faster_of_two_that_compute_the_same(monkeypatch
     times = {"a8_linear_native": 2.0, "a8_linear_int_mm": 1.0}
     if native.status().problem:
         pytest.skip("one candidate only: no native kernels here")
-    monkeypatch.setattr("workbench.ops.choose._milliseconds", lambda one, *_: times[one.name])
+    monkeypatch.setattr(
+        "workbench.ops.choose.measured", lambda runs, *_: {name: [times[name]] for name in runs}
+    )
     chosen, reason = ops.select("a8_linear", "cpu", ops.Layer(77, 33))
     assert chosen.name == "a8_linear_int_mm"
     assert "2.000" in reason

@@ -75,7 +75,7 @@ def test_what_is_no_recipe_is_refused_in_words(text, words) -> None:
     ("document", "words"),
     [
         ({"model": "/etc"}, "no model '/etc' here; choose one of: minilm, pylm"),
-        ({"model": "pylm", "calibration": {"text": "/etc/passwd"}}, "names a file"),
+        ({"model": "pylm", "calibration": {"text": "/etc/passwd"}}, "names data"),
     ],
 )
 def test_a_visitor_gets_no_path_and_no_other_model(document, words) -> None:

@@ -312,6 +312,22 @@ def test_a_recipe_can_pin_the_op_and_refuses_one_that_is_not_there(session):
         wb.Recipe.from_json('{"quantization": {"op": "fast"}}')
 
 
+def test_a_recipe_can_leave_slower_layers_in_float(session, monkeypatch):
+    def verdict(module):
+        return module.shapes["weight"][0] < module.shapes["weight"][1], "as the test says"
+
+    monkeypatch.setattr("workbench.quant.slower.against_float", verdict)
+    session.update(session.recipe.with_quantization(slower="float"))
+    session.freeze()
+    plan = {x.name: x for x in session.plan.layers if x.name != "lm_head"}
+    left = {name: x.op_reason for name, x in plan.items() if x.scheme == "float"}
+    assert left == {
+        name: "slower quantized than in float, as the test says"
+        for name in plan
+        if name.endswith(("down_proj", "k_proj", "v_proj"))
+    }
+
+
 def test_the_plan_says_how_the_numbers_of_each_layer_were_chosen(session, monkeypatch, tmp_path):
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     document = session.recipe.with_scheme("none").model_dump(mode="json")

@@ -1,10 +1,12 @@
 """Which implementation of an op computes a layer on this machine, and why."""
 
 import time
+from collections.abc import Callable, Mapping
 from functools import cache
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from workbench.ops import native
 from workbench.ops.registry import Implementation, Layer, implementations
@@ -13,6 +15,8 @@ from workbench.ops.weights import by_panel
 ROWS = (1, 128)  # of activations, as in decoding and in a prompt
 MARGIN = 0.9  # of the time of the one expected to be faster, which noise must not beat
 MOST_ROWS = 2048  # of the weight, when measuring: more of them change no ratio
+
+Run = Callable[[Tensor], object]
 
 
 def select(
@@ -56,31 +60,63 @@ def _select(
 
 def _fastest(quick: list[Implementation], layer: Layer, threads: int) -> tuple[Implementation, str]:
     smaller = Layer(**{**vars(layer), "rows": min(layer.rows, MOST_ROWS)})
-    times = {one.name: [_milliseconds(one, smaller, rows) for rows in ROWS] for one in quick}
+    times = measured({one.name: _on_numbers(one, smaller) for one in quick}, layer.columns)
     chosen = quick[0]
     for other in quick[1:]:
-        ratios = [a / b for a, b in zip(times[other.name], times[chosen.name], strict=True)]
-        if max(ratios) < MARGIN:
+        if is_faster(times[other.name], times[chosen.name]):
             chosen = other
-    told = ", ".join(
-        f"{name} {' and '.join(f'{t:.3f}' for t in each)} ms" for name, each in times.items()
-    )
-    return chosen, (
-        f"measured here for {' and '.join(map(str, ROWS))} tokens with {threads} "
-        f"thread{'s' if threads > 1 else ''}: {told}"
-    )
+    return chosen, told(times, threads)
 
 
-def _milliseconds(one: Implementation, layer: Layer, tokens: int) -> float:
+def _on_numbers(one: Implementation, layer: Layer) -> Run:
+    """What `one` does with a weight like that of `layer`."""
     g = torch.Generator().manual_seed(0)
     values = torch.randint(-127, 128, (layer.rows, layer.columns), generator=g, dtype=torch.int8)
     scale = torch.ones(1) if layer.whole else torch.ones(layer.rows, 1)
     data = native.pack(values, layer.bits) if one.panels else values
     scale = by_panel(scale) if one.panels else scale
-    x = torch.randn(tokens, layer.columns, generator=g)
-    run, found = one.overload, []
-    for _ in range(6):
-        start = time.perf_counter()
-        run(x, data, scale, None, layer.bits, layer.rows, layer.columns)
-        found.append(1e3 * (time.perf_counter() - start))
-    return median(found[1:])
+    run = one.overload
+    return lambda x: run(x, data, scale, None, layer.bits, layer.rows, layer.columns)
+
+
+def measured(
+    runs: Mapping[str, Run],
+    columns: int,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> dict[str, list[float]]:
+    """Median milliseconds of each of `runs` for each of `ROWS`, on inputs [tokens, columns].
+
+    They take turns, so that what else the machine does slows all of them alike.
+    """
+    g = torch.Generator().manual_seed(0)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for tokens in ROWS:
+        x = torch.randn(tokens, columns, generator=g).to(device, dtype)
+        found: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(6):
+            for name, run in runs.items():
+                start = time.perf_counter()
+                run(x)
+                if not x.is_cpu:
+                    torch.accelerator.synchronize(x.device)
+                found[name].append(1e3 * (time.perf_counter() - start))
+        for name, each in found.items():
+            times[name].append(median(each[1:]))
+    return times
+
+
+def is_faster(times: list[float], others: list[float]) -> bool:
+    """Whether `times` are shorter than `others`, every one, by more than noise."""
+    return all(a < MARGIN * b for a, b in zip(times, others, strict=True))
+
+
+def told(times: Mapping[str, list[float]], threads: int) -> str:
+    """What `measured` found, in words."""
+    each = ", ".join(
+        f"{name} {' and '.join(f'{t:.3f}' for t in found)} ms" for name, found in times.items()
+    )
+    return (
+        f"measured here for {' and '.join(map(str, ROWS))} tokens with {threads} "
+        f"thread{'s' if threads > 1 else ''}: {each}"
+    )

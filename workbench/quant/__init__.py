@@ -32,6 +32,7 @@ from workbench.quant.qtypes import (
 )
 from workbench.quant.quantize import dequantize, quantization_map, quantize
 from workbench.quant.requantize import requantize
+from workbench.quant.slower import Slower, against_float, why_in_float
 from workbench.quant.tensor import QTensor
 
 __all__ = [
@@ -47,7 +48,9 @@ __all__ = [
     "QModule",
     "QTensor",
     "QuantArgs",
+    "Slower",
     "TransformedLinear",
+    "against_float",
     "coverage",
     "dequantize",
     "freeze",
@@ -65,4 +68,5 @@ __all__ = [
     "quantize",
     "register_qmodule",
     "requantize",
+    "why_in_float",
 ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from workbench.quant.modules import QModule, qmodule_for
+from workbench.quant.slower import why_in_float
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ def _reason(owner: nn.Module, embedded: bool) -> str:
         return "an embedding, of which a token reads one row: name it in `include` to quantize it"
     if isinstance(owner, QModule):
         return f"{kind} adds or looks it up and quantizes only {', '.join(owner.shapes)}"
+    slower = why_in_float(owner)
+    if slower is not None:
+        return slower
     if qmodule_for(owner) is not None:
         return "left out by `include` or `exclude`"
     return f"no quantized module stands for {kind}: `register_qmodule` adds one"

@@ -14,6 +14,7 @@ from workbench.progress import track
 from workbench.quant.modules import QModule
 from workbench.quant.modules.panels import share_panels
 from workbench.quant.quantize import quantized_modules
+from workbench.quant.slower import Slower, leave_in_float
 
 Uncalibrated = Literal["error", "dynamic", "float"]
 
@@ -21,7 +22,10 @@ when_frozen: list[Callable[[nn.Module], None]] = []  # who else is told, as tran
 
 
 def freeze(
-    model: nn.Module, uncalibrated: Uncalibrated = "error", op: str | None = None
+    model: nn.Module,
+    uncalibrated: Uncalibrated = "error",
+    op: str | None = None,
+    slower: Slower = "keep",
 ) -> list[str]:
     """Freeze every quantized module of `model`; return the names of those that were frozen.
 
@@ -29,14 +33,21 @@ def freeze(
     name them, quantize their activations as they come, or leave their activations in float.
     `op` pins an implementation (a name that `workbench doctor` lists) for the layers that it can
     compute, instead of the one that measures fastest; both compute the same bits.
+    `slower` says what becomes of linear layers that measure slower on this machine than they were
+    in float: keep them quantized, or leave them in float ("float"), which `coverage` and the plan
+    then say, with both times.
     Modules that share a weight go on sharing its integers. Layers are frozen one after the other,
     and each one's floats given back to the system unless a float model still has them, so memory
     peaks at the float model and one layer. Raises WorkbenchError before anything is
     changed.
     """
-    if uncalibrated not in get_args(Uncalibrated):
-        allowed = ", ".join(get_args(Uncalibrated))
-        raise WorkbenchError(f"uncalibrated={uncalibrated!r} is unknown; allowed: {allowed}")
+    for name, value, kind in (
+        ("uncalibrated", uncalibrated, Uncalibrated),
+        ("slower", slower, Slower),
+    ):
+        if value not in get_args(kind):
+            allowed = ", ".join(get_args(kind))
+            raise WorkbenchError(f"{name}={value!r} is unknown; allowed: {allowed}")
     known = [one.name for one in ops.implementations]
     if op is not None and op not in known:
         raise WorkbenchError(f"op={op!r} is unknown; allowed: {', '.join(known)}")
@@ -56,6 +67,9 @@ def freeze(
         module.activations = dynamic if uncalibrated == "dynamic" else None
     for module in quantized.values():
         module.pinned = op
+    if slower == "float":
+        for name in leave_in_float(model, quantized):
+            del quantized[name]
     for module in track(quantized.values(), "freezing"):
         _freeze(module, quantized)
         trim()  # or the next layers' integers would lie beside these floats, not in their place

@@ -67,9 +67,9 @@ def recipe_code(recipe: "Recipe") -> str:
             *([f"    held_out={recipe.training.held_out},"] if recipe.training.held_out else []),
             ")",
         ]
-    op = recipe.quantization.op
+    chosen = quantization.model_dump(include={"op", "slower"}, exclude_defaults=True)
     lines += [
-        f"wb.freeze(model, op={op!r})" if op else "wb.freeze(model)",
+        f"wb.freeze({', '.join(['model', *(f'{k}={v!r}' for k, v in chosen.items())])})",
         f'samples = {EVALUATION_SAMPLES} if lm.kind == "causal-lm" else None',
         f'evaluation = lm.batches("evaluation", samples=samples, seed={recipe.seed})',
         "report = wb.compare(lm.model, model, evaluation)",

@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from workbench.quant import QModule
+from workbench.quant import QModule, why_in_float
 from workbench.recipe.numbers import Numbers
 from workbench.recipe.spec import Recipe
 from workbench.smooth import Smoothing
@@ -60,7 +60,8 @@ class Plan(BaseModel):
             if isinstance(module, QModule):
                 found = _quantized(name, module, how, alpha, group.reason if group else "")
                 layers.append(found.model_copy(update={"numbers": chosen.get(name)}))
-            elif isinstance(module, nn.Linear):
+            elif isinstance(module, nn.Linear) or why_in_float(module):
+                assert isinstance(module.weight, nn.Parameter)
                 size = module.weight.numel() * module.weight.element_size()
                 layers.append(
                     LayerPlan(
@@ -71,7 +72,7 @@ class Plan(BaseModel):
                         how=how,
                         alpha=alpha,
                         op="torch.nn.functional.linear",
-                        op_reason="the recipe leaves this layer in float",
+                        op_reason=why_in_float(module) or "the recipe leaves this layer in float",
                         bytes=size,
                         float_bytes=size,
                         reason=group.reason if group else "",

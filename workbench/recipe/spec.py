@@ -19,7 +19,7 @@ from pydantic import (
 
 from workbench.errors import WorkbenchError
 from workbench.ops import implementations
-from workbench.quant import QuantArgs
+from workbench.quant import QuantArgs, Slower
 from workbench.recipe.code import recipe_code
 from workbench.tune import WIDTHS, Budget, algorithms
 
@@ -103,6 +103,7 @@ class QuantizationSpec(_Spec):
     first does), or "auto": the best for each layer within `budget`. `algorithms` choose the
     integers on calibration data, for each pattern one after the other (`workbench.tune`). `op`
     pins the implementation that computes frozen layers, where it can, instead of the fastest.
+    `slower` "float" leaves layers in float that would be slower quantized on this machine.
     """
 
     weights: QuantArgs = QuantArgs()
@@ -114,6 +115,7 @@ class QuantizationSpec(_Spec):
     budget: Budget | None = None
     algorithms: dict[str, tuple[str, ...]] = {}
     op: str | None = None
+    slower: Slower = "keep"
 
     @field_validator("op")
     @classmethod

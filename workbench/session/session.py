@@ -164,7 +164,7 @@ class Session(Choosing):
         if self.model is not None and self.frozen:
             return self.model
         model = share(self.calibrate())
-        freeze(model, op=recipe.quantization.op)
+        freeze(model, op=recipe.quantization.op, slower=recipe.quantization.slower)
         plan = Plan.resolve(recipe, model, self.smoothing, self.numbers)
         self._commit(recipe, model=model, plan=plan, frozen=True, comparison=None)
         return model
@@ -230,7 +230,8 @@ class Session(Choosing):
             run = self.history.get(key)
             if run is None:
                 built = self._build(variant, statistics)
-                freeze(built.model, op=recipe.quantization.op)
+                chosen = recipe.quantization
+                freeze(built.model, op=chosen.op, slower=chosen.slower)
                 plan = Plan.resolve(variant, built.model, built.smoothing)
                 found = compare(loaded.model, built.model, batches)
                 run = self._keep(key, data, variant, plan, found)

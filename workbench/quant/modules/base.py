@@ -146,6 +146,8 @@ class QModule(QActivations, QWeights, QPanels):
             delattr(made, key)
         for name in (*self.quantized_buffers(), "like"):
             made._buffers.pop(name, None)
+            if name not in self.weight_names:
+                made._parameters.pop(name, None)  # a scale that was learned
         made._parameters.update(weights)
         return made
 
@@ -212,4 +214,5 @@ _OWN = frozenset(
     {"weights", "activations", "outputs", "optimizer", "observer", "frozen", "read", "called", "op"}
     | {"float_class", "op_reason", "shapes", "_numbers", "weight_names", "transposed"}
     | {"_run", "_bits", "arithmetic", "integer_inputs", "pinned"}
+    | {"left_in_float"}
 )
