@@ -157,7 +157,7 @@ def test_another_model_loads_and_dark_theme_reads(new_page, voila, pictures) -> 
     go(page, "all")
     page.wait_for_selector("[data-view=outliers] svg[data-y0]")
     page.get_by_role("combobox", name="Model").select_option("minilm")
-    page.get_by_role("button", name="Load").click()
+    page.get_by_role("button", name="Load", exact=True).click()
     page.locator("[data-fact=name][data-value=minilm]").wait_for()
     query = "encoder.layer.0.attention.self"
     page.locator(f"[data-layer='{query}.query']").wait_for()
