@@ -201,7 +201,7 @@ def test_report_card_measures_and_prints(visit, pictures) -> None:
     assert page.locator("[data-view=report] .qw-report-title").is_visible()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_eight_visitors_at_once_are_served_apart_and_leave_nothing(visit, address) -> None:
     count = 8
     assert _eventually(lambda: _health(address)["kernels"] == 0), "left by the tests before"

@@ -160,7 +160,7 @@ def test_another_model_loads_and_dark_theme_reads(new_page, voila, pictures) -> 
     page.get_by_role("button", name="Load", exact=True).click()
     page.locator("[data-fact=name][data-value=minilm]").wait_for()
     query = "encoder.layer.0.attention.self"
-    page.locator(f"[data-layer='{query}.query']").wait_for()
+    page.locator(f"[data-view=layers] [data-layer='{query}.query']").wait_for()
     page.wait_for_function(
         "document.querySelector('[data-select=row]').value.startsWith('encoder')"
     )
