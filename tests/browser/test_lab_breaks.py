@@ -1,6 +1,7 @@
 """What goes wrong in JupyterLab, and that nothing is lost or hangs."""
 
 import pytest
+from drawn import go
 
 pytestmark = pytest.mark.browser
 
@@ -27,6 +28,7 @@ def open_tab(new_page, lab, name: str):
 def run_all(page) -> None:
     page.get_by_text("| Idle").wait_for()
     menu(page, "Run", "Run All Cells")
+    go(page, "all")
     page.wait_for_selector(CARDS)
     page.get_by_text("| Idle").wait_for()
 
