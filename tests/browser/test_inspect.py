@@ -114,6 +114,7 @@ def test_where_draws_every_row_in_its_colours(outliers, session) -> None:
     page.keyboard.press("Enter")
     assert page.evaluate("model.get('row')") == list(session.statistics.entries)[1]
     page.locator("summary").first.click()
+    page.locator("table.qw-table tbody tr").first.wait_for()
     assert page.locator("table.qw-table tbody tr").count() == len(session.statistics)
 
 
