@@ -17,8 +17,8 @@ def test_pylm_in_four_bits_takes_what_the_bits_say() -> None:
     weights = 4 * (4 * 384 * 384 + 3 * 384 * 1024)  # four blocks of attention and MLP
     assert row.layers_before == 4 * weights
     # Groups of 128: half a byte a weight, a float32 scale and an int8 zero point a group; each
-    # layer has two int64 of shape and an empty marker. In panels for the native kernels a layer ends
-    # in 1024 spare bytes, which they may read.
+    # layer has two int64 of shape and an empty marker. In panels for the native kernels it ends in
+    # 1024 spare bytes, which they may read.
     said = weights // 2 + weights // 128 * 5 + 28 * 16
     assert row.layers_after - said in (0, 28 * 1024)
     assert row.before - row.after == row.layers_before - row.layers_after
