@@ -1,4 +1,9 @@
-"""The one exception type for requests the workbench refuses."""
+"""The one exception type for requests the workbench refuses, and how others are told."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class WorkbenchError(ValueError):
@@ -14,3 +19,13 @@ def in_words(error: BaseException) -> str:
             "model, fewer or shorter samples, or smaller batches."
         )
     return f"{type(error).__name__}: {text}"
+
+
+def complaint(error: "ValidationError") -> str:
+    """Which field pydantic refused first, why, and what came instead."""
+    first: Any = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    given = (
+        "" if first["type"] in ("missing", "json_invalid") else f" (found {first['input']!r:.80})"
+    )
+    return f"{field + ': ' if field else ''}{first['msg']}{given}"

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, complaint
 
 MESSAGE_LIMIT = 20_000  # characters; a longer message is a file, and no model here reads it
 
@@ -26,9 +26,7 @@ class ChatSettings(BaseModel):
         try:
             return ChatSettings.model_validate(self.model_dump() | values)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            raise WorkbenchError(f"{name}: {first['msg']} (found {first['input']!r})") from error
+            raise WorkbenchError(complaint(error)) from error
 
     def sampling(self) -> dict[str, object]:
         """The keyword arguments of `generate`."""

@@ -32,7 +32,7 @@ from workbench.progress import track
 from workbench.recipe import Recipe
 from workbench.scoreboard.board import Judged, Kept, Scoreboard
 from workbench.session import Session
-from workbench.session.keys import content_digest, result_key
+from workbench.session.keys import result_key
 
 RUNS = 7  # timings of each kind
 
@@ -95,7 +95,6 @@ def judge_one(
     What `kept` holds is not measured again; `keep` is called after each figure put into it.
     """
     loaded, recipe = session.load(), session.recipe
-    model_digest = content_digest(loaded.model)
     forms: dict[str, Callable[[], nn.Module]] = {"float": lambda: loaded.model}
     if bf16:
         forms["bf16"] = lambda: _bf16(loaded)
@@ -104,7 +103,7 @@ def judge_one(
     for form, scores in found.items():
         plan = recipe.digest() if form == "quantized" else form
         for name in tasks:
-            key = result_key(plan, model_digest, _documents(name, data, limit, seed))
+            key = result_key(plan, session.model_digest, _documents(name, data, limit, seed))
             if key not in kept.scores:
                 asked = [name] if name else []
                 kept.scores[key] = evaluate(
@@ -112,7 +111,7 @@ def judge_one(
                 )[0]
                 keep()
             scores.append(kept.scores[key])
-    key = result_key(recipe.digest(), model_digest, "size and speed")
+    key = result_key(recipe.digest(), session.model_digest, "size and speed")
     if key not in kept.speed:
         kept.bytes[key], kept.speed[key] = _size_and_speed(session, loaded)
         keep()

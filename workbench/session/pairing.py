@@ -135,7 +135,7 @@ def measure_pair(session: "Session", a: str, b: str) -> Pair:
     batches = evaluation_batches(loaded, current)
     _, data = session._key(current, batches)
     digests = "\n".join(recipe.digest() if recipe else FLOAT for recipe in chosen.values())
-    key = result_key(digests, session._model_digest, data)
+    key = result_key(digests, session.model_digest, data)
     found = session.pairs.get(key) or _kept(session, key)
     if found is None:
         found = _measured(session, key, chosen, batches)
@@ -199,7 +199,7 @@ def _beside(session: "Session", recipe: Recipe) -> "Session":
     other = session.others.pop(key, None)
     if other is None:
         other = type(session)(recipe, history=session.history)
-        other.loaded, other._model_digest = session.load(), session._model_digest
+        other.loaded, other.model_digest = session.load(), session.model_digest
         if seen(recipe) == seen(session.recipe):
             other.statistics = session.observe()
     session.others = dict([*session.others.items(), (key, other)][-KEPT:])

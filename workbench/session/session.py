@@ -77,7 +77,7 @@ class Session(Choosing):
         self.losses: Losses | None = None
         self.pairs: dict[str, Pair] = {}
         self.others: dict[str, Session] = {}
-        self._model_digest = ""
+        self.model_digest = ""
 
     # What is known
 
@@ -97,7 +97,7 @@ class Session(Choosing):
     @property
     def runs(self) -> list[Run]:
         """What was ever measured of this model on this machine with this code, oldest first."""
-        return self.history.runs(self._model_digest, setting()) if self.loaded else []
+        return self.history.runs(self.model_digest, setting()) if self.loaded else []
 
     def code(self) -> str:
         """The recipe as a script."""
@@ -124,7 +124,7 @@ class Session(Choosing):
         ready = shelf.get(recipe.model)
         loaded = ready.loaded if ready else load(recipe.model)
         digest = ready.digest if ready else content_digest(loaded.model)
-        self._commit(recipe, loaded=loaded, _model_digest=digest)
+        self._commit(recipe, loaded=loaded, model_digest=digest)
         return loaded
 
     @verb
@@ -144,7 +144,7 @@ class Session(Choosing):
     def shelve(self) -> None:
         """Load and observe, and let every later session of this process start from it."""
         loaded, statistics = self.load(), self.observe()
-        shelf[self._recipe.model] = Ready(self._recipe, loaded, self._model_digest, statistics)
+        shelf[self._recipe.model] = Ready(self._recipe, loaded, self.model_digest, statistics)
 
     @verb
     def calibrate(self) -> nn.Module:
@@ -300,14 +300,14 @@ class Session(Choosing):
     def _key(self, recipe: Recipe, batches: list[dict[str, Tensor]]) -> tuple[str, str]:
         """The key of a measurement, and the digest of its data."""
         data = data_digest(batches)
-        return result_key(recipe.digest(), self._model_digest, data), data
+        return result_key(recipe.digest(), self.model_digest, data), data
 
     def _keep(self, key: str, data: str, recipe: Recipe, plan: Plan, comparison: Comparison) -> Run:
         """Put a measurement into the history."""
         whole = self.load().bytes
         run = Run(
             key=key,
-            content=self._model_digest,
+            content=self.model_digest,
             data=data,
             setting=setting(),
             recipe=recipe,

@@ -1,7 +1,14 @@
-"""Options that the benchmarks of engines share."""
+"""Options that the benchmarks of engines share, and the files that they leave."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from workbench.bench.report import Report
+
+R = TypeVar("R", bound="Report")
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -15,3 +22,13 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         help="such as 'torch fp32' workbench openvino (default: all that are installed)",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to FILE")
+
+
+def leave(report: R, arguments: argparse.Namespace, draw: Callable[[R, Path], None]) -> None:
+    """Write the figures and the picture that were asked for, and say where they are."""
+    if arguments.json is not None:
+        report.save(arguments.json)
+        print(f"Every figure: {arguments.json}")
+    if arguments.chart is not None:
+        draw(report, arguments.chart)
+        print(f"Picture: {arguments.chart}")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from workbench.cli.bench.common import add_common
+from workbench.cli.bench.common import add_common, leave
 from workbench.errors import WorkbenchError
 
 LAYERS = """\
@@ -94,12 +94,7 @@ def _measure(arguments: argparse.Namespace) -> int:
             arguments.seconds,
         )
     show_layers(report)
-    if arguments.json is not None:
-        report.save(arguments.json)
-        print(f"Every figure: {arguments.json}")
-    if arguments.chart is not None:
-        chart.save_chart(report, arguments.chart)
-        print(f"Picture: {arguments.chart}")
+    leave(report, arguments, chart.save_chart)
     if report.failures:
         raise WorkbenchError("\n".join(["quality is not what it must be:", *report.failures]))
     return 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from workbench.cli.bench.common import add_common
+from workbench.cli.bench.common import add_common, leave
 
 MODELS = """\
 Time whole models in every engine that runs here, in turns: encoders forward over 128 tokens,
@@ -72,10 +72,5 @@ def _measure(arguments: argparse.Namespace) -> int:
             arguments.seconds,
         )
     show_models(report)
-    if arguments.json is not None:
-        report.save(arguments.json)
-        print(f"Every figure: {arguments.json}")
-    if arguments.chart is not None:
-        model_chart.save_chart(report, arguments.chart)
-        print(f"Picture: {arguments.chart}")
+    leave(report, arguments, model_chart.save_chart)
     return 0

@@ -3,11 +3,11 @@
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, complaint
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -66,20 +66,10 @@ def read(path: Path, row: Callable[[str], D]) -> list[D]:
             try:
                 found.append(row(line))
             except ValidationError as error:
-                raise WorkbenchError(f"{path}, line {number}: {explained(error)}") from error
+                raise WorkbenchError(f"{path}, line {number}: {complaint(error)}") from error
     if not found:
         raise WorkbenchError(f"{path} holds no document; give at least one line.")
     return found
-
-
-def explained(error: ValidationError) -> str:
-    """Say in one sentence which field was wrong and what came instead."""
-    first: Any = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    given = (
-        "" if first["type"] in ("missing", "json_invalid") else f" (found {first['input']!r:.80})"
-    )
-    return f"{field + ': ' if field else ''}{first['msg']}{given}"
 
 
 def draw(documents: Sequence[D], limit: int | None, seed: int) -> list[D]:

@@ -9,9 +9,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from workbench.compare.tasks.documents import Document, Text, explained
+from workbench.compare.tasks.documents import Document, Text
 from workbench.compare.tasks.scores import TaskScores, digest
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, complaint
 from workbench.progress import track
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def read_table(path: Path, text: str, label: str, names: Sequence[str] | None) -
         try:
             found.append(Labelled.model_validate({"text": row[text], "label": row[label]}))
         except ValidationError as error:
-            raise WorkbenchError(f"{path}, line {number}: {explained(error)}") from error
+            raise WorkbenchError(f"{path}, line {number}: {complaint(error)}") from error
     return found
 
 
