@@ -7,6 +7,7 @@ import json
 import psutil
 import pytest
 from ipywidgets import Widget
+from ipywidgets.widgets.widget import _instances
 
 from workbench.session import Session
 
@@ -25,12 +26,12 @@ def real():
 def test_a_notebook_saved_with_all_views_stays_small(real) -> None:
     from workbench.widgets import ReportCard, Workbench
 
-    before = set(Widget.get_manager_state()["state"])
+    before = set(_instances)
     views = [Workbench(real), ReportCard(real)]
-    state = Widget.get_manager_state(widgets=None)["state"]
-    ours = {key: value for key, value in state.items() if key not in before}
+    ours = [widget for key, widget in list(_instances.items()) if key not in before]
     assert len(ours) > len(views)
-    size = len(json.dumps(ours, default=lambda raw: base64.b64encode(raw).decode()))
+    state = Widget.get_manager_state(widgets=ours)["state"]
+    size = len(json.dumps(state, default=lambda raw: base64.b64encode(raw).decode()))
     for view in views:
         view.close()
     assert size < MOST_STATE, f"{size:,} bytes"

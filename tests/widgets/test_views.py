@@ -191,6 +191,8 @@ def test_workbench_shares_one_selection_and_has_a_method_for_each_button(session
     assert bench.outliers.group == bench.alpha.group == last
     assert bench.compare().wait(60).state == "done"
     assert eventually(lambda: bench.calibration.stage == "compared")
+    children = bench.children
     bench.close()
+    assert all(child.comm is None for child in children)  # an open panel of closed views is unsaved
     session.update(session.recipe.with_alpha(0.1))
     assert bench.alpha.alpha == 0.5

@@ -107,11 +107,11 @@ class Workbench(ipywidgets.VBox):
         self.stepper.cancel()
 
     def close(self) -> None:
-        """Stop following the session and remove all views."""
+        """Stop following the session and remove all views and the panels they lie in."""
         for view in getattr(self, "views", {}).values():
             view.close()
-        if hasattr(self, "stepper"):
-            self.stepper.close()
+        for child in self.children:
+            child.close()
         super().close()
 
     def _panel(self, step: str) -> ipywidgets.Box:
