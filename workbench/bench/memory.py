@@ -17,10 +17,8 @@ from workbench.ops.heap import trim
 from workbench.progress import track
 from workbench.quant import freeze, quantize
 from workbench.quant.qtypes import qtypes
-from workbench.quant.rounding import CHUNK
 
 RANDOM = "llama-1b"  # what stands in the table for a large model: random weights, no download
-WORKSPACE = 16 * 4 * CHUNK  # bytes: what the search for scales keeps of a chunk, 16 times, float32
 STATUS = Path("/proc/self/status")
 
 
@@ -29,8 +27,8 @@ class MemoryRow(BaseModel):
 
     `before` and `after` are all parameters and buffers. `peak` (resident, Linux only) is the most
     that quantizing and freezing held at once, the float model included; `largest` the float bytes
-    of the largest layer. Freezing takes no more than that layer, or than `WORKSPACE` where layers
-    are smaller. (Float pages of a file that another process has mapped too cannot be given back.)
+    of the largest layer, and freezing takes no more than that on top. (Float pages of a file that
+    another process has mapped too cannot be given back.)
     """
 
     model_config = ConfigDict(frozen=True)

@@ -9,7 +9,14 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.quant.args import QuantArgs
 from workbench.quant.qtypes import qtype
-from workbench.quant.rounding import CHUNK, fractional, from_grid, numbers_for, symmetric, to_grid
+from workbench.quant.rounding import (
+    chunk_rows,
+    fractional,
+    from_grid,
+    numbers_for,
+    symmetric,
+    to_grid,
+)
 
 
 class Optimizer(ABC):
@@ -25,7 +32,7 @@ class Optimizer(ABC):
     @torch.no_grad()
     def __call__(self, blocks: Tensor, args: QuantArgs) -> tuple[Tensor, Tensor | None]:
         """Find the numbers of `blocks` [n, size], a bounded share of them at a time."""
-        rows = max(1, CHUNK // max(blocks.shape[1], 1))
+        rows = chunk_rows(blocks)
         kind, is_affine = args.qtype, not args.symmetric
         if blocks.shape[1] == 0:
             blocks = blocks.new_zeros(blocks.shape[0], 1)

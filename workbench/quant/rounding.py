@@ -7,7 +7,8 @@ from torch import Tensor
 
 from workbench.quant.qtypes import qtype
 
-CHUNK = 2**16  # values worked on at a time where none has a gradient: bounds temporary copies
+CHUNK = 2**12, 2**16  # values worked on at a time where none has a gradient: least and most
+COPIES = 16  # of a chunk in float32 that a search for scales keeps
 
 
 class _Round(torch.autograd.Function):
@@ -29,6 +30,12 @@ class _Round(torch.autograd.Function):
         return grad if passes is None else grad * passes, None, None
 
 
+def chunk_rows(values: Tensor) -> int:
+    """How many rows of `values` [n, size] to work on at a time: all copies take half as much."""
+    least, most = CHUNK
+    return max(1, min(max(values.numel() // (2 * COPIES), least), most) // max(values.shape[1], 1))
+
+
 def to_grid(x: Tensor, scale: Tensor, zero_point: Tensor | None, kind: qtype) -> Tensor:
     """Divide, shift, clamp and round float32 `x` to the values of `kind`, still as floats.
 
@@ -46,7 +53,7 @@ def to_storage(blocks: Tensor, scale: Tensor, zero_point: Tensor | None, kind: q
     """Round `blocks` [..., size] by numbers [...] to the storage type, some at a time."""
     flat = blocks.reshape(-1, 1 if scale.numel() == 1 else blocks.shape[-1])
     made = torch.empty(flat.shape, dtype=kind.storage, device=blocks.device)
-    rows = max(1, CHUNK // max(flat.shape[1], 1))
+    rows = chunk_rows(flat)
 
     def parts(numbers: Tensor) -> tuple[Tensor, ...]:
         return numbers.reshape(-1, 1).expand(len(flat), 1).split(rows)
