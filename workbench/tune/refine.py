@@ -27,6 +27,7 @@ def refine(
     latencies: Latencies | None = None,
     shared: Iterable[Sequence[str]] | None = None,
     trials: int = 64,
+    tokens: int = 2048,
 ) -> Allocation:
     """Allocate within `budget` by what is measured on calibration `batches`, not by predictions.
 
@@ -35,17 +36,17 @@ def refine(
     better of these on, each round moves every layer (or those that share bits, together) to its
     next candidates up and down, alone, and measures what that changes. The integer program over
     these differences says what to move at once; where that measures no better, half as many moves;
-    where none does, the search ends, as it does after `trials` runs over the batches. What comes
-    out is, on these batches, never worse than what it started from; all is deterministic.
-    Arguments and errors are those of `allocate`; `optimizer` finds the scales as in `sensitivity`.
+    where none does, the search ends, as it does after `trials` runs over the first of the batches,
+    as many as hold about `tokens` positions. What comes out is, on these, never worse than what it
+    started from; all is deterministic. Arguments and errors are those of `allocate`; `optimizer` finds the scales as in `sensitivity`.
     """
-    batches = list(batches)
+    few = _first(batches, tokens)
     program = Program.of(sensitivity, budget.kind, latencies, shared)
     predicted = predicted_best(program, budget)
     if trials < 1:
         return allocated(sensitivity, program, budget, predicted)
     kinds = sensitivity.candidates
-    tried = Trials(model, batches, kinds, optimizer, by_logits=sensitivity.measure == "kl")
+    tried = Trials(model, few, kinds, optimizer, by_logits=sensitivity.measure == "kl")
     search = Search(program, budget.limit, lambda p: tried.damage(program.choice(p)), trials)
     starts = {"as predicted": predicted} | _alike(program, budget.limit)
     for start in starts.values():
@@ -54,6 +55,17 @@ def refine(
     measured = {name: search.seen[p] for name, p in starts.items() if p in search.seen}
     measured["refined"] = search.seen[best]
     return allocated(sensitivity, program, budget, best, measured)
+
+
+def _first(batches: Iterable[Mapping[str, Any]], tokens: int) -> list[Mapping[str, Any]]:
+    """As many of the first batches as hold so many positions, one at least."""
+    kept: list[Mapping[str, Any]] = []
+    for batch in batches:
+        kept.append(batch)
+        tokens -= next(iter(batch.values())).shape[:2].numel()
+        if tokens <= 0:
+            break
+    return kept
 
 
 def _alike(program: Program, limit: float) -> dict[str, Picked]:
