@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from workbench.tune import Budget, widths
     from workbench.tune.allocate import allocate
     from workbench.tune.mixed import quantize_mixed
+    from workbench.tune.refine import refine
     from workbench.tune.rotate import rotate
     from workbench.tune.sensitivity import sensitivity
     from workbench.tune.sweep import sweep
@@ -126,6 +127,7 @@ _HOMES = {
         "Budget",
         "allocate",
         "quantize_mixed",
+        "refine",
         "rotate",
         "rotate_values",
         "sensitivity",
@@ -197,6 +199,7 @@ __all__ = [
     "quantization_map",
     "quantize",
     "quantize_mixed",
+    "refine",
     "register_qmodule",
     "report",
     "reporting",

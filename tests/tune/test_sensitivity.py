@@ -144,11 +144,11 @@ def test_it_survives_its_file_and_is_computed_once(tiny_llama, tmp_path):
         runs.append(1)
         return sensitivity(tiny_llama, [{"input_ids": torch.arange(40).view(2, 20)}], tokens=40)
 
-    first = cached(tmp_path / "deep" / "s.json", compute)
-    assert cached(tmp_path / "deep" / "s.json", compute) == first
+    first = cached(Sensitivity, tmp_path / "deep" / "s.json", compute)
+    assert cached(Sensitivity, tmp_path / "deep" / "s.json", compute) == first
     assert len(runs) == 1
     (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(wb.WorkbenchError, match=r"bad\.json cannot be read as a sensitivity"):
+    with pytest.raises(wb.WorkbenchError, match=r"bad\.json cannot be read as sensitivity"):
         Sensitivity.load(tmp_path / "bad.json")
 
 

@@ -17,6 +17,7 @@ from workbench.compare.quality import exponential
 from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel, load
 from workbench.models.atomic import write_text
+from workbench.models.remembered import Remembered
 from workbench.observe import Statistics, observe
 from workbench.progress import track
 from workbench.quant import QModule, freeze
@@ -130,20 +131,6 @@ def _known(path: Path) -> dict[str, QualityRow]:
     return {row.key: row for row in rows}
 
 
-class _Remembered(nn.Module):
-    """What the float model puts out for the held-out batches, computed once."""
-
-    def __init__(self, model: nn.Module, batches: Sequence[dict[str, Tensor]]) -> None:
-        super().__init__()
-        with torch.inference_mode():
-            found = [model(**batch) for batch in track(batches, "running the float model")]
-        inputs = [id(batch["input_ids"]) for batch in batches]
-        self.outputs = dict(zip(inputs, found, strict=True))
-
-    def forward(self, input_ids: Tensor, **_: Any) -> Any:
-        return self.outputs[id(input_ids)]
-
-
 class _Subject:
     """A float model and the held-out batches that judge what comes of it."""
 
@@ -153,7 +140,7 @@ class _Subject:
             "evaluation", samples=samples, batch_size=SEQUENCES, seed=seed
         )
         self.digests = content_digest(loaded.model), data_digest(self.held_out)
-        self.reference = _Remembered(loaded.model, self.held_out)
+        self.reference = Remembered(loaded.model, self.held_out)
         self._observed: tuple[str, Statistics] | None = None
 
     def key(self, family: str, case: Case) -> str:

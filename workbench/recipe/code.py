@@ -123,7 +123,14 @@ def bits_code(recipe: "Recipe") -> list[str]:
         f"    seed={recipe.seed},",
         ")",
         f"budget = wb.Budget({budget})",
-        "bits = wb.allocate(found, budget).weights",
+        "bits = wb.refine(",
+        "    model,",
+        "    batches,",
+        "    found,",
+        "    budget,",
+        f"    optimizer={optimizer_code(quantization.optimizer)},",
+        f"    trials={quantization.trials},",
+        ").weights",
     ]
 
 

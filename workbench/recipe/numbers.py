@@ -40,6 +40,8 @@ def numbers_of(allocation: Allocation | None, tuned: Iterable[TunedLayer]) -> di
         for name, damage in allocation.damages.items():
             others = [other for other in together.get(name, ()) if other != name]
             reason = f"one of {len(allocation.candidates)} widths, within {allocation.budget}"
+            if allocation.measured:
+                reason += ", tried on calibration data"
             if others:
                 reason += f", the same as {' and '.join(others)}"
             found[name] = Numbers(damage=damage, reason=reason)

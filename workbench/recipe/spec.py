@@ -100,8 +100,8 @@ class QuantizationSpec(_Spec):
 
     `optimizer` finds the scales of weights; None leaves the choice to `workbench.quantize`, as
     `include` None leaves the layers. `bits` are those of layers whose name a pattern matches (the
-    first does), or "auto": the best for each layer within `budget`. `algorithms` choose the
-    integers on calibration data, for each pattern one after the other (`workbench.tune`). `op`
+    first does), or "auto": the best for each layer within `budget`, found by prediction and `trials`
+    runs over the calibration data (`workbench.refine`). `algorithms` choose the integers on calibration data, for each pattern one after the other (`workbench.tune`). `op`
     pins the implementation that computes frozen layers, where it can, instead of the fastest.
     `slower` "float" leaves layers in float that would be slower quantized on this machine.
     """
@@ -113,6 +113,7 @@ class QuantizationSpec(_Spec):
     exclude: tuple[str, ...] = ("lm_head",)
     bits: Literal["auto"] | dict[str, int] = {}
     budget: Budget | None = None
+    trials: int = Field(default=64, ge=0)
     algorithms: dict[str, tuple[str, ...]] = {}
     op: str | None = None
     slower: Slower = "keep"

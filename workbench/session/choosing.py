@@ -5,13 +5,13 @@ from workbench.observe import Statistics
 from workbench.recipe import Recipe, layer_bits, with_layer_bits
 from workbench.recipe.bits import Bits
 from workbench.recipe.code import activations_of
-from workbench.session.bits import sensitivity_of
+from workbench.session.bits import optimizer_of, sensitivity_of
 from workbench.session.build import calibration_batches, smoothed
 from workbench.session.choices import LayerChoices, layer_choices, restricted
 from workbench.session.core import Core, verb
 from workbench.session.local import LocalError, local_error
 from workbench.smooth import AlphaSearch, search_alpha
-from workbench.tune import Allocation, Budget, Sensitivity, allocate, front
+from workbench.tune import Allocation, Budget, Sensitivity, allocate, front, refine
 
 FRONT_POINTS = 9  # predicted allocations, from the fewest bytes to the most
 
@@ -111,20 +111,32 @@ class Choosing(Core):
         return damages
 
     @verb
-    def allocate(self, budget: Budget) -> Allocation:
-        """Give each layer that is not left in float the bits of least damage within `budget`."""
+    def allocate(self, budget: Budget, trials: int = 0) -> Allocation:
+        """Give each layer that is not left in float the bits of least damage within `budget`.
+
+        As predicted, or with `trials` runs over the calibration data, as measured
+        (`workbench.refine`).
+        """
         recipe, damages = self._recipe, self.sensitivity()
         names = [choice.name for choice in self.choices()]
         if recipe.quantization.bits != "auto":
             bits = layer_bits(recipe, names)
             damages = restricted(damages, [name for name in names if bits[name] is not None])
-        found = allocate(damages, budget)
+        found = self._refined(damages, budget, trials) if trials else allocate(damages, budget)
         wanted: Bits = {name: args.qtype.bits for name, args in found.weights.items()}
         base = recipe
         if recipe.quantization.bits == "auto":
             base = recipe.with_quantization(bits={}, budget=None)
         self._replace(recipe, with_layer_bits(base, names, wanted))
         return found
+
+    def _refined(self, damages: Sensitivity, budget: Budget, trials: int) -> Allocation:
+        recipe, statistics = self._recipe, self.observe()
+        loaded = self.load()
+        batches = calibration_batches(loaded, recipe)
+        model, _ = smoothed(loaded, statistics, recipe, batches)
+        optimizer = optimizer_of(recipe)
+        return refine(model, batches, damages, budget, optimizer=optimizer, trials=trials)
 
 
 def _budgets(damages: Sensitivity) -> list[Budget]:

@@ -5,10 +5,12 @@ from workbench.tune.allocate import Allocation, Budget, allocate, front
 from workbench.tune.awq import Awq, Clip
 from workbench.tune.bias import BiasCorrection
 from workbench.tune.candidates import WIDTHS, widths
-from workbench.tune.damage import Damage, Sensitivity, cached
+from workbench.tune.damage import Damage, Sensitivity
 from workbench.tune.gptq import Gptq
+from workbench.tune.kept import cached
 from workbench.tune.mixed import quantize_mixed
 from workbench.tune.ranges import Hqq, Mse, Rtn
+from workbench.tune.refine import refine
 from workbench.tune.rotate import Rotation, rotate
 from workbench.tune.sensitivity import sensitivity
 from workbench.tune.sweep import sweep
@@ -37,6 +39,7 @@ __all__ = [
     "cached",
     "front",
     "quantize_mixed",
+    "refine",
     "register_algorithm",
     "rotate",
     "rotate_values",

@@ -1,20 +1,16 @@
 """The best bits for each layer under a budget."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.errors import WorkbenchError
 from workbench.progress import track
 from workbench.quant import QuantArgs
 from workbench.tune.damage import Sensitivity
-
-Kind = Literal["bytes", "mean_bits", "latency"]
-Latencies = Mapping[str, Mapping[str, float]]
+from workbench.tune.kept import Kept
+from workbench.tune.program import Kind, Latencies, Picked, Program
 
 
 class Budget(BaseModel):
@@ -29,11 +25,11 @@ class Budget(BaseModel):
         return f"{self.limit:g} {self.kind.replace('_', ' ')}"
 
 
-@dataclass(frozen=True)
-class Allocation:
+class Allocation(Kept):
     """A candidate for each layer. `damages` are predicted, and their sum `damage`: not measured.
 
-    Layers that `shared` lists together got the same one.
+    Layers that `shared` lists together got the same one. `measured` has the damage of the choice
+    and of those that it was compared with, where they were tried (`refine`).
     """
 
     choice: dict[str, str]
@@ -42,6 +38,7 @@ class Allocation:
     cost: float
     budget: Budget
     shared: tuple[tuple[str, ...], ...]
+    measured: dict[str, float] = {}
 
     @property
     def damage(self) -> float:
@@ -68,30 +65,8 @@ def allocate(
     `latencies` gives the time of each layer with each candidate, in any one unit, for a budget of
     latency. Raises WorkbenchError where no choice fits, saying the least that would.
     """
-    costs = _costs(sensitivity, budget.kind, latencies)
-    units = _units(sensitivity, sensitivity.shared if shared is None else shared)
-    keys = list(sensitivity.candidates)
-    cost = np.array([[sum(costs[n][k] for n in unit) for k in keys] for unit in units])
-    damage = np.array(
-        [[sum(sensitivity.layers[n][k].output for n in unit) for k in keys] for unit in units]
-    )
-    least = float(cost.min(axis=1).sum())
-    if least > budget.limit * (1 + 1e-12):
-        raise WorkbenchError(
-            f"no choice of {', '.join(keys)} fits a budget of {budget.limit:g} {budget.kind}: the "
-            f"least possible is {_rounded_up(least):g}"
-        )
-    picked = _solve(damage, cost, budget.limit)
-    choice = {n: keys[i] for unit, i in zip(units, picked, strict=True) for n in unit}
-    rows = range(len(units))
-    return Allocation(
-        choice={name: choice[name] for name in sensitivity.layers},
-        candidates=sensitivity.candidates,
-        damages={n: found[choice[n]].output for n, found in sensitivity.layers.items()},
-        cost=float(cost[rows, picked].sum()),
-        budget=budget,
-        shared=tuple(tuple(unit) for unit in units if len(unit) > 1),
-    )
+    program = Program.of(sensitivity, budget.kind, latencies, shared)
+    return allocated(sensitivity, program, budget, predicted_best(program, budget))
 
 
 def front(
@@ -109,63 +84,35 @@ def front(
     ]
 
 
-def _costs(
-    sensitivity: Sensitivity, kind: Kind, latencies: Latencies | None
-) -> dict[str, dict[str, float]]:
-    """What each candidate takes of the budget, layer by layer."""
-    total = sum(sensitivity.parameters.values())
-    made: dict[str, dict[str, float]] = {}
-    for name, damages in sensitivity.layers.items():
-        if kind == "bytes":
-            made[name] = {key: float(damage.bytes) for key, damage in damages.items()}
-        elif kind == "mean_bits":
-            share = sensitivity.parameters[name] / total
-            made[name] = {key: damage.bits * share for key, damage in damages.items()}
-        else:
-            given = (latencies or {}).get(name, {})
-            missing = [key for key in damages if key not in given]
-            if missing:
-                raise WorkbenchError(
-                    f"a budget of latency needs the time of {name} as {missing[0]}: give "
-                    "latencies[layer][candidate] for all, as measured on the machine to run on"
-                )
-            made[name] = {key: float(given[key]) for key in damages}
-    return made
+def predicted_best(program: Program, budget: Budget) -> Picked:
+    """The solution of least predicted damage; raises WorkbenchError where none fits."""
+    least = float(program.cost.min(axis=1).sum())
+    if least > budget.limit * (1 + 1e-12):
+        raise WorkbenchError(
+            f"no choice of {', '.join(program.keys)} fits a budget of {budget.limit:g} "
+            f"{budget.kind}: the least possible is {_rounded_up(least):g}"
+        )
+    return program.solve(program.damage, budget.limit)
 
 
-def _units(sensitivity: Sensitivity, shared: Iterable[Sequence[str]]) -> list[list[str]]:
-    """The layers that are decided together."""
-    home: dict[str, list[str]] = {}
-    for names in shared:
-        for name in names:
-            if name not in sensitivity.layers:
-                raise WorkbenchError(f"{name!r} shares bits and is not in the sensitivity")
-            if name in home:
-                raise WorkbenchError(f"{name!r} is in two groups that share bits: join them")
-            home[name] = list(names)
-    units = [home.get(name, [name]) for name in sensitivity.layers]
-    return [unit for name, unit in zip(sensitivity.layers, units, strict=True) if unit[0] == name]
-
-
-def _solve(damage: np.ndarray, cost: np.ndarray, limit: float) -> list[int]:
-    """The column of each row with the least sum of `damage` whose sum of `cost` is in `limit`."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
-    rows, columns = damage.shape
-    one_each = np.kron(np.eye(rows), np.ones(columns))
-    found = milp(
-        damage.ravel() / max(float(damage.max()), 1e-300),  # tolerances are absolute
-        integrality=np.ones(damage.size),
-        bounds=Bounds(0, 1),
-        constraints=[
-            LinearConstraint(one_each, 1, 1),
-            LinearConstraint(cost.reshape(1, -1) / limit, -np.inf, 1),
-        ],
-        options={"mip_rel_gap": 0},
+def allocated(
+    sensitivity: Sensitivity,
+    program: Program,
+    budget: Budget,
+    picked: Picked,
+    measured: dict[str, float] | None = None,
+) -> Allocation:
+    """The solution `picked` of `program`, layer by layer."""
+    choice = program.choice(picked)
+    return Allocation(
+        choice={name: choice[name] for name in sensitivity.layers},
+        candidates=sensitivity.candidates,
+        damages={n: found[choice[n]].output for n, found in sensitivity.layers.items()},
+        cost=program.cost_of(picked),
+        budget=budget,
+        shared=tuple(tuple(unit) for unit in program.units if len(unit) > 1),
+        measured=measured or {},
     )
-    if found.x is None:
-        raise WorkbenchError(f"the allocation was not solved: {found.message}")
-    return [int(i) for i in found.x.reshape(rows, columns).argmax(axis=1)]
 
 
 def _rounded_up(value: float) -> float:

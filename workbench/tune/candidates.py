@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
-from workbench.quant import Optimizer, QuantArgs
+from workbench.quant import Optimizer, QModule, QuantArgs
 from workbench.quant.args import ArgsLike, weight_args
 from workbench.quant.modules import class_for
 
@@ -51,16 +51,24 @@ def _name(args: QuantArgs) -> str:
     return f"{args.dtype}{grain}{'' if args.symmetric else ' affine'}"
 
 
+def rounded(
+    name: str, module: nn.Module, args: QuantArgs, optimizer: Optimizer | None
+) -> tuple[QModule, Tensor]:
+    """The float linear `module` quantized by `args`, and the weight that its integers stand for."""
+    kind = class_for(module, args)
+    assert kind is not None
+    made = kind.from_float(module, args, None, optimizer, name)
+    return made, made.fake_quantize_weight()
+
+
 def rounding_error(
     name: str, module: nn.Module, args: QuantArgs, optimizer: Optimizer | None
 ) -> tuple[Tensor, Tensor]:
     """The weight [out, in] of the float linear `module`, and what `args` would add to it."""
-    kind = class_for(module, args)
-    assert kind is not None
-    made = kind.from_float(module, args, None, optimizer, name)
-    weight, rounded = module.weight, made.fake_quantize_weight()
+    made, found = rounded(name, module, args, optimizer)
+    weight = module.weight
     assert isinstance(weight, Tensor)
-    return made.oriented(weight.detach()).float(), made.oriented(rounded - weight).detach().float()
+    return made.oriented(weight.detach()).float(), made.oriented(found - weight).detach().float()
 
 
 def stored_bytes(shape: Sequence[int], args: QuantArgs) -> int:
