@@ -106,6 +106,14 @@ class Workbench(ipywidgets.VBox):
         """Cancel every job that is queued or running."""
         self.stepper.cancel()
 
+    def restore_left(self) -> "Job":
+        """Put the recipe in force that this notebook was left with before its kernel ended."""
+        return self.stepper.restore_left()
+
+    def dismiss_left(self) -> None:
+        """Stay with the recipe in force, and be offered the other one no more."""
+        self.stepper.dismiss_left()
+
     def close(self) -> None:
         """Stop following the session and remove all views and the panels they lie in."""
         for view in getattr(self, "views", {}).values():

@@ -82,7 +82,7 @@ function render({ model, el }) {
     known = new Set(LATER.filter((key) => all.every((row) => row[key] === null)));
     const columns = COLUMNS.filter(([key]) => !known.has(key));
     if (filter !== document.activeElement) filter.value = model.get("filter");
-    count.textContent = rows.length === all.length ? `${all.length} layers` : `${rows.length} of ${all.length} layers`;
+    count.textContent = rows.length === all.length ? `${all.length} linear layers` : `${rows.length} of ${all.length} linear layers`;
     const focused = body.contains(document.activeElement) ? document.activeElement.dataset.layer : null;
     body.replaceChildren(...rows.map((row) => h("tr", {
       tabindex: -1, "data-layer": row.name, "data-group": row.group,
@@ -146,7 +146,7 @@ function render({ model, el }) {
 
   follow(model, ["rows", "sort", "descending", "filter"], soon(draw));
   model.on("change:group", mark);
-  card(model, el, "layers", "Layers",
+  card(model, el, "layers", "Linear layers",
     h("div", { class: "qw-row" }, field("Filter", filter), button(model, "profile", "Time the layers", "Freeze the model and measure how long each layer takes"), count),
     h("div", { class: "qw-scroll", tabindex: -1 }, grid), chosen, jobBar(model));
 }
