@@ -4,12 +4,13 @@ const COLUMNS = [
   ["bits", "Bits", true, "Width of its weights"],
   ["scheme", "Scheme", false, "How its input is rounded"],
   ["how", "Smoothed", false, "Whether smoothing was folded into what makes the input, or multiplies it at run time"],
-  ["op", "Op", false, "The operation in use"],
+  ["op", "Op", false, "The operation that computes it; spelled out below for the chosen input"],
   ["bytes", "Bytes", true, "Of its weights with their scales"],
   ["sqnr_db", "SQNR dB, measured", true, "Signal to quantization noise of its output, in a comparison; holds what the layers before have added"],
   ["predicted_sqnr_db", "SQNR dB, predicted", true, "What rounding this layer's weights alone will do"],
   ["latency", "Time", true, "Measured share of a prefill"],
 ];
+const WAYS = { fold: "folded", slot: "at run time", skipped: "left alone" };
 // What is known only after a step has a column only then, so that the table stays narrow.
 const LATER = ["bits", "scheme", "how", "op", "sqnr_db", "predicted_sqnr_db", "latency"];
 
@@ -65,6 +66,7 @@ function render({ model, el }) {
     if (key === "name") return brief(row.name).split(/(?<=\.)/).flatMap((part) => [part, h("wbr")]); // may break at dots
     if (key === "bits") return row.scheme === "float" ? "float" : row.bits === null ? "–" : String(row.bits);
     if (key === "scheme") return row.scheme.split(" (")[0]; // spelled out below the table
+    if (key === "how") return WAYS[row.how] ?? row.how;
     if (key === "op") return row.op.split(/[.:]|linear_/).at(-1);
     if (key === "bytes") return bytes(row[key]);
     if (key === "latency") {
