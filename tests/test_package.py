@@ -23,7 +23,7 @@ def python(code: str) -> str:
 def test_importing_loads_neither_torch_nor_transformers() -> None:
     loaded = python("import sys, workbench; print(*sys.modules)").split()
     assert "workbench" in loaded
-    assert not {"torch", "transformers", "ipywidgets", "plotly"} & set(loaded)
+    assert not {"torch", "transformers", "ipywidgets"} & set(loaded)
 
 
 def test_the_core_loads_no_widgets() -> None:
@@ -32,7 +32,7 @@ def test_the_core_loads_no_widgets() -> None:
         "print(*sys.modules)"
     ).split()
     assert "torch" in loaded
-    assert not {"ipywidgets", "plotly", "anywidget", "jupyterlab"} & set(loaded)
+    assert not {"ipywidgets", "anywidget", "jupyterlab"} & set(loaded)
 
 
 @pytest.mark.parametrize("first", ["Session", "smooth", "load", "Recipe"])

@@ -115,6 +115,7 @@ def lab(tmp_path_factory) -> Iterator[str]:
     call = f"folder=pathlib.Path({str(root / 'notebooks')!r}), browser=False, options={options}"
     # One thread, as `workbench serve` gives its kernels: those that compete for cores are slow.
     environment = {"JUPYTERLAB_SETTINGS_DIR": str(settings), "OMP_NUM_THREADS": "1"}
+    environment["WORKBENCH_HISTORY"] = str(root / "history.sqlite")
     with _server("lab", call, **environment) as (address, _):
         yield address
 

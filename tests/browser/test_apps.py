@@ -212,6 +212,7 @@ def test_eight_visitors_at_once_are_served_apart_and_leave_nothing(visit, addres
         page.wait_for_selector(LIVE, state="attached", timeout=240_000)
     opened = time.monotonic() - started
     for page in pages:  # all calibrate at once
+        show(page, "all")
         page.get_by_role("button", name="Calibrate").click()
     for i, page in enumerate(pages):
         page.locator(".qw-stages[data-stage=calibrated]").wait_for(timeout=180_000)

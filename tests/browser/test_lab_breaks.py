@@ -74,9 +74,20 @@ def test_a_second_tab_on_the_kernel_and_a_tab_reopened_show_what_is(
     reopened.goto("about:blank")
 
 
-def test_a_restarted_kernel_needs_no_more_than_another_run(notebook) -> None:
+def test_a_restarted_kernel_needs_another_run_and_gives_back_the_recipe(
+    notebook, pictures
+) -> None:
     notebook.bring_to_front()
+    set_alpha(notebook, "0.57")
     menu(notebook, "Kernel", "Restart Kernel…")
     notebook.get_by_role("button", name="Confirm Kernel Restart").click()
     run_all(notebook)
-    set_alpha(notebook, "0.57")
+    offer = notebook.locator(".qw-left")
+    offer.filter(has_text="int8, o3, alpha 0.57").wait_for()
+    notebook.locator(CODE).filter(has_text="alpha=0.5,").wait_for()  # as the notebook says
+    offer.scroll_into_view_if_needed()
+    notebook.screenshot(path=pictures / "lab-restore.png")
+    offer.get_by_role("button", name="Restore it").click()
+    notebook.locator(CODE).filter(has_text="alpha=0.57").wait_for()
+    offer.wait_for(state="hidden")
+    set_alpha(notebook, "0.58")

@@ -152,8 +152,8 @@ def test_the_difference_is_drawn_with_its_interval(page) -> None:
 def test_the_first_divergence_is_marked_and_nothing_typed_is_parsed(page) -> None:
     answers = page.locator(".qw-sides .qw-chat-text")
     assert [found.locator("mark").text_content() for found in answers.all()] == [
-        "differs from here: ≠ height):",
-        "differs from here: ≠ <b>depth</b>):",
+        "differs from here: ≠height):",
+        "differs from here: ≠<b>depth</b>):",
     ]
     page.get_by_label("Text to go on with").fill("x = 1")
     page.get_by_role("button", name="Ask A and B").click()

@@ -53,6 +53,24 @@ def test_measuring_again_replaces_and_keeps_one(path) -> None:
     assert History(path).runs("weights", "here") == [faster]
 
 
+def test_a_notebook_finds_the_recipe_it_was_left_with_and_another_does_not(path) -> None:
+    History(path).add(run("a"))
+    with sqlite3.connect(path) as base:  # as an earlier version wrote it
+        base.execute("DROP TABLE left_recipes")
+    assert History(path).left("one.ipynb") is None
+    recipe = wb.Recipe().with_alpha(0.31)
+    for left in (wb.Recipe(), recipe):
+        History(path).leave("one.ipynb", left)
+    assert History(path).left("one.ipynb").recipe == recipe
+    assert History(path).left("other.ipynb") is None
+    nowhere = History()
+    nowhere.leave("one.ipynb", recipe)
+    assert nowhere.left("one.ipynb") is None
+    with sqlite3.connect(path) as base:
+        base.execute("UPDATE left_recipes SET document = '{}'")
+    assert History(path).left("one.ipynb") is None
+
+
 def write(path, name: str) -> None:
     for number in range(25):
         History(path).add(run(f"{name}{number}"))

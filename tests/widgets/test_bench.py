@@ -3,6 +3,7 @@
 import pytest
 
 from workbench.errors import WorkbenchError
+from workbench.session import History, Session
 from workbench.widgets import CalibrationPanel, Stepper, Workbench
 from workbench.widgets.bench import PLACES, STEPS
 
@@ -65,3 +66,35 @@ def test_every_job_shows_at_the_head_and_is_cancelled_there(session, blocked) ->
     blocked.go.set()
     assert job.wait(20).state == "cancelled"
     assert session.stage == "observed"
+
+
+def test_a_notebook_run_again_offers_the_recipe_it_was_left_with(
+    session, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/ada/study.ipynb")
+
+    def run_again() -> Workbench:
+        return Workbench(Session("pylm", history=History(tmp_path / "history.sqlite")))
+
+    first = run_again()
+    assert first.stepper.left == {}
+    first.alpha.alpha = 0.31
+    second = run_again()
+    assert second.session.recipe == session.recipe, "nothing is restored in silence"
+    assert second.stepper.left["fields"] == 1
+    assert second.stepper.left["label"] == "pylm, int8, o3, alpha 0.31"
+    assert second.restore_left().wait(30).state == "done"
+    assert second.session.recipe == first.session.recipe
+    assert (second.session.stage, second.stepper.left) == ("observed", {})
+    second.undo()
+    assert second.session.recipe == session.recipe
+    second.redo()
+
+    third = run_again()
+    third.dismiss_left()
+    assert third.stepper.left == run_again().stepper.left == {}
+    third.alpha.alpha = 0.9
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/ada/other.ipynb")
+    assert run_again().stepper.left == {}
+    with pytest.raises(WorkbenchError, match="no other recipe"):
+        run_again().restore_left()

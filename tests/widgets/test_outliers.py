@@ -75,7 +75,7 @@ def test_scales_are_a_preview_until_they_are_built(session, view) -> None:
     session.calibrate()
     built = session.smoothing.of(entry.linears[0])
     np.testing.assert_array_equal(array(view.scales), built.scales)
-    assert view.smoothed == "as built: fold, alpha 0.25"
+    assert view.smoothed == "as built: folded into the weights, alpha 0.25"
     session.update(session.recipe.with_alpha(None))
     assert view.scales == b""
     assert view.smoothed == "the recipe does not smooth"

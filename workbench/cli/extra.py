@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from workbench.errors import WorkbenchError
 
-LAB = ("ipywidgets", "anywidget", "plotly", "jupyterlab", "voila")
+LAB = ("ipywidgets", "anywidget", "jupyterlab", "voila")
 
 
 def require_lab() -> None:

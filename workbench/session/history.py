@@ -1,4 +1,4 @@
-"""Every point that was measured, kept in a small database, so that none is measured twice."""
+"""What was measured, and what notebooks were left with, kept in a small database."""
 
 import json
 import os
@@ -28,6 +28,10 @@ CREATE TABLE IF NOT EXISTS runs (
     setting TEXT NOT NULL, document TEXT NOT NULL
 )"""
 PAIRS = "CREATE TABLE IF NOT EXISTS pairs (key TEXT PRIMARY KEY, document TEXT NOT NULL)"
+LEFT = """
+CREATE TABLE IF NOT EXISTS left_recipes (
+    place TEXT PRIMARY KEY, made TEXT NOT NULL, document TEXT NOT NULL
+)"""
 WAIT_SECONDS = 10  # for another process that writes
 T = TypeVar("T")
 
@@ -59,6 +63,15 @@ class Run(BaseModel):
     def samples(self) -> int:
         """Tokens, or for an encoder sentences, that it was judged on."""
         return self.comparison.tokens or self.comparison.sentences or 0
+
+
+class Left(BaseModel):
+    """The recipe in force when a notebook was last edited, and when that was."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: Recipe
+    made: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
 
 class History:
@@ -106,14 +119,8 @@ class History:
     def pair(self, key: str) -> object:
         """The two sides measured under this key, as `add_pair` was given them; None for none."""
 
-        def read(base: sqlite3.Connection) -> list[tuple[str]]:
-            if not base.execute("SELECT 1 FROM sqlite_master WHERE name = 'pairs'").fetchone():
-                return []  # an earlier version wrote the file
-            return base.execute("SELECT document FROM pairs WHERE key = ?", (key,)).fetchall()
-
-        with self._lock:
-            found = self._ask(read)
-        return json.loads(found[0][0]) if found else None
+        document = self._document("pairs", "key", key)
+        return None if document is None else json.loads(document)
 
     def add_pair(self, key: str, pair: BaseModel) -> None:
         """Keep two sides measured against each other, where there is a file."""
@@ -121,6 +128,24 @@ class History:
         with self._lock:
             self._ask(
                 lambda base: base.execute("INSERT OR REPLACE INTO pairs VALUES (?, ?)", row),
+                write=True,
+            )
+
+    def left(self, place: str) -> Left | None:
+        """The recipe that `place`, a notebook, was left with; None where nothing is known."""
+        document = self._document("left_recipes", "place", place)
+        try:
+            return None if document is None else Left.model_validate_json(document)
+        except ValueError:  # of another version, which may read it again
+            return None
+
+    def leave(self, place: str, recipe: Recipe) -> None:
+        """Keep `recipe` as what `place` was left with, where there is a file."""
+        left = Left(recipe=recipe)
+        row = place, left.made.isoformat(), left.model_dump_json()
+        with self._lock:
+            self._ask(
+                lambda base: base.execute("INSERT OR REPLACE INTO left_recipes VALUES (?, ?, ?)", row),
                 write=True,
             )
 
@@ -141,6 +166,19 @@ class History:
             except ValueError:  # of another version, which may read it again
                 continue
         return found
+
+    def _document(self, table: str, column: str, value: str) -> str | None:
+        """The document whose `column` is `value` in a table that an older file may not have."""
+
+        def read(base: sqlite3.Connection) -> list[tuple[str]]:
+            if not base.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+                return []
+            query = f"SELECT document FROM {table} WHERE {column} = ?"  # noqa: S608 - our own words
+            return base.execute(query, (value,)).fetchall()
+
+        with self._lock:
+            found = self._ask(read)
+        return found[0][0] if found else None
 
     def _ask(self, action: Callable[[sqlite3.Connection], T], *, write: bool = False) -> T | None:
         """Give `action` a connection for one transaction; None where there is none to be had."""
@@ -178,6 +216,7 @@ def _open_to_write(path: Path) -> sqlite3.Connection:
     with connection:
         connection.execute(SCHEMA)
         connection.execute(PAIRS)
+        connection.execute(LEFT)
         connection.execute(f"PRAGMA user_version = {FORMAT}")
     return connection
 

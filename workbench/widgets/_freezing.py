@@ -42,4 +42,6 @@ def _counted(values: Iterable[str]) -> str:
     found = Counter(values)
     if len(found) == 1:
         return next(iter(found))
-    return ", ".join(f"{value} ({count} layers)" for value, count in found.items())
+    return ", ".join(
+        f"{value} ({count} layer{'s' if count > 1 else ''})" for value, count in found.most_common()
+    )

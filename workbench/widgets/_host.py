@@ -8,7 +8,12 @@ from workbench.session.host import served
 MODELS = "WORKBENCH_MODELS"
 SAVES = "WORKBENCH_SAVES"
 
-__all__ = ["allowed_models", "save_root", "served"]
+__all__ = ["allowed_models", "place", "save_root", "served"]
+
+
+def place() -> str:
+    """What tells this notebook from others: its path where the server gave it, else its folder."""
+    return os.environ.get("JPY_SESSION_NAME") or str(Path.cwd())
 
 
 def allowed_models(bundled: list[str]) -> list[str]:

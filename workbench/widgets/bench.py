@@ -38,23 +38,24 @@ STEPS = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where a view stands: under which step, and by which name the page has it."""
+    """Where a view stands: under which step, by which name the page has it, and how wide."""
 
     step: str
     name: str
     view: type[View]
+    wide: bool = False
 
 
 PLACES = [
     Place("load", "model", ModelCard),
-    Place("load", "layers", LayerTable),
+    Place("load", "layers", LayerTable, wide=True),
     Place("observe", "outliers", OutlierView),
     Place("smooth", "alpha", AlphaExplorer),
     Place("quantize", "bits", BitsEditor),
     Place("calibrate", "calibration", CalibrationPanel),
     Place("calibrate", "training", TrainingPanel),
-    Place("compare", "comparison", ComparisonView),
-    Place("compare", "chat", ChatView),
+    Place("compare", "comparison", ComparisonView, wide=True),
+    Place("compare", "chat", ChatView, wide=True),
     Place("recipe", "script", CodeView),
 ]
 
@@ -106,6 +107,14 @@ class Workbench(ipywidgets.VBox):
         """Cancel every job that is queued or running."""
         self.stepper.cancel()
 
+    def restore_left(self) -> "Job":
+        """Put the recipe in force that this notebook was left with before its kernel ended."""
+        return self.stepper.restore_left()
+
+    def dismiss_left(self) -> None:
+        """Stay with the recipe in force, and be offered the other one no more."""
+        self.stepper.dismiss_left()
+
     def close(self) -> None:
         """Stop following the session and remove all views and the panels they lie in."""
         for view in getattr(self, "views", {}).values():
@@ -116,9 +125,11 @@ class Workbench(ipywidgets.VBox):
 
     def _panel(self, step: str) -> ipywidgets.Box:
         """The views of one step in rows that break into a column on a narrow page."""
-        views = [self.views[place.name] for place in PLACES if place.step == step]
-        for view in views:
-            view.layout = ipywidgets.Layout(flex="1 1 520px", min_width="0", margin="0")
+        views = []
+        for place in (place for place in PLACES if place.step == step):
+            flex = f"1 1 {'100%' if place.wide else '520px'}"
+            views.append(self.views[place.name])
+            views[-1].layout = ipywidgets.Layout(flex=flex, min_width="0", margin="0")
         panel = ipywidgets.Box(
             views,
             layout=ipywidgets.Layout(display="flex", flex_flow="row wrap", overflow="visible"),

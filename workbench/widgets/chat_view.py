@@ -186,9 +186,9 @@ def _row(answer: Answer) -> dict[str, Any]:
 def label(recipe: Recipe) -> str:
     """A recipe in a few words: bits of weights and activations, scheme, alpha."""
     spec = recipe.quantization
-    parts = ["mixed" if spec.bits else f"W{spec.weights.qtype.bits}"]
+    parts = ["mixed bits" if spec.bits else f"W{spec.weights.qtype.bits}"]
     if spec.activations is not None:
-        parts[0] += f"A{spec.activations.qtype.bits}"
+        parts[0] += f"{', ' if spec.bits else ''}A{spec.activations.qtype.bits}"
         parts.append(recipe.scheme.upper())
         if recipe.smoothing is not None:
             parts.append(f"alpha {recipe.smoothing.alpha}")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from workbench.session import Job
 
 
+WAYS = {"fold": "folded into the weights", "slot": "applied at run time"}
+
+
 class OutlierView(View):
     """Three linked views of one set of tensors: a heatmap, the sorted channels, a surface."""
 
@@ -206,7 +209,7 @@ class OutlierView(View):
         if group is not None:
             if group.how == "skipped":
                 return None, f"as built: left alone, {group.reason}"
-            return group.scales, f"as built: {group.how}, alpha {group.alpha:g}"
+            return group.scales, f"as built: {WAYS[group.how]}, alpha {group.alpha:g}"
         spec = self.session.recipe.smoothing
         if spec is None:
             return None, "the recipe does not smooth"

@@ -1,11 +1,18 @@
 """The head of the page: where one is, what is done, what runs, and the way back."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets as t
 
+from workbench.errors import WorkbenchError
+from workbench.recipe import diff
 from workbench.session.core import verbs
 from workbench.widgets._base import Refused, View
+from workbench.widgets._host import place
+from workbench.widgets._points import summary
+
+if TYPE_CHECKING:
+    from workbench.session import Job
 
 ALL = "all"
 REACHED = ("empty", "loaded", "observed", "calibrated", "frozen", "compared")
@@ -14,10 +21,14 @@ DONE_FROM = {"load": "loaded", "observe": "observed", "calibrate": "frozen", "co
 
 
 class Stepper(View):
-    """The steps from load to save, of which one is shown; every job, with one cancel."""
+    """The steps from load to save, of which one is shown; every job, with one cancel.
+
+    What is edited is kept in the session's history for each notebook, so that one whose kernel was
+    restarted is offered the recipe it was left with.
+    """
 
     module = "stepper"
-    calls = ("undo", "redo")
+    calls = ("undo", "redo", "restore_left", "dismiss_left")
     verbs: ClassVar = tuple(verbs)
 
     steps = t.List(t.List(t.Unicode())).tag(sync=True)
@@ -34,6 +45,15 @@ class Stepper(View):
     """Whether there is a change of the recipe to take back."""
     can_redo = t.Bool(False).tag(sync=True)
     """Whether there is a change that was taken back."""
+    left = t.Dict().tag(sync=True)
+    """The recipe that this notebook was left with, where it is another than the one in force:
+    `label`, `made`, and `fields`, how many differ; empty where there is none to restore.
+    """
+
+    def __init__(self, session: Any, **keywords: Any) -> None:
+        self._left = session.history.left(place())
+        self._began = session.recipe
+        super().__init__(session, **keywords)
 
     @t.validate("step")
     def _is_step(self, proposal: dict[str, Any]) -> str:
@@ -51,11 +71,40 @@ class Stepper(View):
         """Make the change again that was taken back last."""
         self.session.redo()
 
+    def restore_left(self) -> "Job":
+        """Put the recipe in force that this notebook was left with, and queue loading its model."""
+        if self._left is None:
+            raise WorkbenchError("there is no other recipe that this notebook was left with.")
+        recipe, self._left = self._left.recipe, None
+        self.session.update(recipe)
+        return self.submit("observe")
+
+    def dismiss_left(self) -> None:
+        """Stay with the recipe in force; it is the one that this notebook is left with now."""
+        self._left = None
+        self.session.history.leave(place(), self.session.recipe)
+        self.follow()
+
     def refresh(self) -> None:
-        """Show how far the session is."""
+        """Show how far the session is, and what this notebook was left with."""
         session = self.session
         reached = REACHED.index(session.stage)
         done = [step for step, stage in DONE_FROM.items() if reached >= REACHED.index(stage)]
         self.done = [*done, "recipe"] if session.saved == session.recipe else done
         self.model = session.loaded.name if session.loaded else ""
         self.can_undo, self.can_redo = bool(session.past), bool(session.future)
+        if self.recipe_is_new() and session.recipe is not self._began:
+            session.history.leave(place(), session.recipe)
+        self._show_left()
+
+    def _show_left(self) -> None:
+        left = self._left
+        changes = [] if left is None else diff(self.session.recipe, left.recipe)
+        if left is None or not changes:
+            self.left = {}
+            return
+        self.left = {
+            "label": f"{left.recipe.model}, {summary(left.recipe)}",
+            "made": left.made.astimezone().strftime("%Y-%m-%d %H:%M"),
+            "fields": len(changes),
+        }

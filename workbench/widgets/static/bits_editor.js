@@ -179,8 +179,10 @@ function render({ model, el }) {
       asTable.replaceChildren();
       return;
     }
-    const unit = time ? 1 : 1e6;
-    const xs = [...points.map((point) => point[where]), float[where], ...(now && !time ? [now.bytes] : [])].map((v) => v / unit);
+    const scale = time ? 1 : 1e6;
+    const measured = points.find((point) => point.kind === "measured");
+    const unit = (measured ? measured.perplexity !== null : model.get("measure_of") === "kl") ? "KL from float, nats a token" : "1 − cosine; predicted: relative error";
+    const xs = [...points.map((point) => point[where]), float[where], ...(now && !time ? [now.bytes] : [])].map((v) => v / scale);
     const span = Math.max(...xs) - Math.min(...xs) || 1;
     const errors = [...points.map((point) => point.error), ...(now && !time ? [now.error] : [])];
     const [low, high] = limits(errors);
@@ -188,13 +190,13 @@ function render({ model, el }) {
     const plot = chart({
       label: `Error against ${time ? "time" : "size"}: predicted points hollow, measured points solid, the float model a square`,
       width: 640, height: 270, x: [Math.max(0, Math.min(...xs) - 0.05 * span), Math.max(...xs) + 0.05 * span], y, yLog: true,
-      xLabel: time ? "prefill, ms (median)" : "weights, MB", yLabel: model.get("measure_of") === "relative error" ? "error" : "divergence from float",
+      xLabel: time ? "prefill, ms (median)" : "weights, MB", yLabel: unit,
     });
     plot.frame.dataset.strip = "front";
     plot.frame.setAttribute("role", "group");
     const predicted = points.filter((point) => point.kind === "predicted").sort((a, b) => a[where] - b[where]);
-    if (predicted.length > 1) line(plot, "median", predicted.map((p) => p[where] / unit), predicted.map((p) => p.error));
-    const at = (point) => [plot.at.x(point[where] / unit), plot.at.y(Math.max(point.error, y[0]))];
+    if (predicted.length > 1) line(plot, "median", predicted.map((p) => p[where] / scale), predicted.map((p) => p.error));
+    const at = (point) => [plot.at.x(point[where] / scale), plot.at.y(Math.max(point.error, y[0]))];
     for (const point of points) {
       const [cx, cy] = at(point);
       const text = `${bytes(point.bytes)}${point.ms === null ? "" : `, ${figure(point.ms)} ms`}, error ${figure(point.error)}; ${told(point)}. Press to restore its recipe.`;
@@ -210,7 +212,7 @@ function render({ model, el }) {
       const [x, yy] = [plot.at.x(now.bytes / 1e6), plot.at.y(Math.max(now.error, y[0]))];
       plot.frame.append(svg("path", { class: "qw-predicted qw-here", "data-kind": "now", d: `M${x} ${yy - 7}L${x + 7} ${yy}L${x} ${yy + 7}L${x - 7} ${yy}Z` }, svg("title", {}, `the bits as they are now, predicted: ${figure(now.error)}`)));
     }
-    const base = [plot.at.x(float[where] / unit), plot.range.y[0]];
+    const base = [plot.at.x(float[where] / scale), plot.range.y[0]];
     plot.frame.append(
       svg("rect", { class: "qw-float", "data-kind": "float", x: base[0] - 5, y: base[1] - 5, width: 10, height: 10 }, svg("title", {}, "the float model: no error, by definition")),
       svg("text", { class: "qw-label", x: base[0] - 9, y: base[1] - 6, "text-anchor": "end" }, "float, error 0"));

@@ -35,17 +35,11 @@ function render({ model, el }) {
   /** Everything is put as text: nothing that was typed or generated is ever parsed. */
   function fill(parts, answer, original) {
     const { text, speed, root } = parts;
-    const same = answer.common ?? answer.text.length;
-    const rest = answer.text.slice(same);
-    text.replaceChildren(answer.text.slice(0, same));
-    if (answer.common !== null) {
-      const word = rest.match(/^\s*\S*/)[0] || rest;
-      text.append(h("mark", { title: `differs from the original from token ${answer.same_tokens + 1} on` }, h("span", { class: "qw-hidden-words" }, "differs from here: "), "≠", word), rest.slice(word.length));
-    }
+    text.replaceChildren(...parted(answer.text, answer.common, answer.same_tokens));
     const said = [`${answer.tokens} token${answer.tokens === 1 ? "" : "s"}`];
     if (answer.first_ms !== null) said.push(`first after ${figure(answer.first_ms)} ms`);
     if (answer.rate !== null) said.push(`${figure(answer.rate)} tokens/s`);
-    if (answer.rate && original?.rate && answer !== original) said.push(`× ${figure(answer.rate / original.rate)}`);
+    if (answer.rate && original?.rate && answer !== original) said.push(`${figure(answer.rate / original.rate)} times the original's speed`);
     if (answer.ended === "stopped") said.push("stopped");
     if (answer.ended === "length") said.push("length reached");
     if (answer.ended && original?.ended && answer !== original && answer.same_tokens === null && answer.tokens) said.push("= the original's words");

@@ -82,7 +82,7 @@ function render({ model, el }) {
     const lost = model.get("history") ? h("p", { class: "qw-note" }, model.get("history")) : "";
     if (!rows.length) return [h("p", {}, "Nothing measured of this model on this machine yet: Compare, or Measure."), lost];
     const made = table("Measured with this model, machine and version, newest first",
-      [["When", false], ["Recipe", false], ["Error", true], ["Perplexity", true], ["MB", true], ["Prefill ms", true], ["Samples", true], ["", false]],
+      [["When", false], ["Recipe", false], [rows[0].perplexity === null ? "1 − cosine" : "KL, nats a token", true], ["Perplexity", true], ["MB", true], ["Prefill, ms", true], ["Judged on", true], ["", false]],
       rows.map((run) => [run.made, `${run.label}${run.current ? " (in force)" : ""}`, figure(run.error), figure(run.perplexity, 4), figure(run.bytes / 1e6), figure(run.ms), run.samples.toLocaleString("en"),
         h("button", { type: "button", "data-call": "restore", "aria-label": `Restore ${run.label}`, onclick: () => model.send({ call: "restore", arguments: [run.key] }) }, "Restore")]));
     made.classList.add("qw-wrapping");

@@ -38,7 +38,7 @@ function render({ model, el }) {
       rows.map((row) => [row.label, shown(row, row.float), shown(row, row.quantized), change(row)]));
     figures.querySelectorAll("tbody tr").forEach((tr, i) =>
       Object.assign(tr.dataset, { key: rows[i].key, float: rows[i].float ?? "", quantized: rows[i].quantized ?? "" }));
-    result.replaceChildren(figures, h("div", { class: "qw-scroll" }, bars(model.get("layers"))));
+    result.replaceChildren(h("div", { class: "qw-split" }, figures, h("div", { class: "qw-scroll" }, bars(model.get("layers")))));
   }));
   follow(model, ["folder"], () => { folder.value = model.get("folder"); });
   follow(model, ["may_save"], () => { saving.hidden = !model.get("may_save"); });
@@ -46,6 +46,6 @@ function render({ model, el }) {
 
   card(model, el, "comparison", "Float against quantized", noteLine(model),
     h("div", { class: "qw-row" }, button(model, "compare", "Compare", "Evaluate both models on the evaluation data")),
-    jobBar(model), result, saving, saved, sidesView(model));
+    jobBar(model, ["compare", "save"]), result, saving, saved, sidesView(model));
 }
 export default { render };

@@ -4,12 +4,13 @@ const COLUMNS = [
   ["bits", "Bits", true, "Width of its weights"],
   ["scheme", "Scheme", false, "How its input is rounded"],
   ["how", "Smoothed", false, "Whether smoothing was folded into what makes the input, or multiplies it at run time"],
-  ["op", "Op", false, "The operation in use"],
+  ["op", "Op", false, "The operation that computes it; spelled out below for the chosen input"],
   ["bytes", "Bytes", true, "Of its weights with their scales"],
   ["sqnr_db", "SQNR dB, measured", true, "Signal to quantization noise of its output, in a comparison; holds what the layers before have added"],
   ["predicted_sqnr_db", "SQNR dB, predicted", true, "What rounding this layer's weights alone will do"],
   ["latency", "Time", true, "Measured share of a prefill"],
 ];
+const WAYS = { fold: "folded", slot: "at run time", skipped: "left alone" };
 // What is known only after a step has a column only then, so that the table stays narrow.
 const LATER = ["bits", "scheme", "how", "op", "sqnr_db", "predicted_sqnr_db", "latency"];
 
@@ -65,6 +66,7 @@ function render({ model, el }) {
     if (key === "name") return brief(row.name).split(/(?<=\.)/).flatMap((part) => [part, h("wbr")]); // may break at dots
     if (key === "bits") return row.scheme === "float" ? "float" : row.bits === null ? "–" : String(row.bits);
     if (key === "scheme") return row.scheme.split(" (")[0]; // spelled out below the table
+    if (key === "how") return WAYS[row.how] ?? row.how;
     if (key === "op") return row.op.split(/[.:]|linear_/).at(-1);
     if (key === "bytes") return bytes(row[key]);
     if (key === "latency") {
@@ -82,7 +84,7 @@ function render({ model, el }) {
     known = new Set(LATER.filter((key) => all.every((row) => row[key] === null)));
     const columns = COLUMNS.filter(([key]) => !known.has(key));
     if (filter !== document.activeElement) filter.value = model.get("filter");
-    count.textContent = rows.length === all.length ? `${all.length} layers` : `${rows.length} of ${all.length} layers`;
+    count.textContent = rows.length === all.length ? `${all.length} linear layers` : `${rows.length} of ${all.length} linear layers`;
     const focused = body.contains(document.activeElement) ? document.activeElement.dataset.layer : null;
     body.replaceChildren(...rows.map((row) => h("tr", {
       tabindex: -1, "data-layer": row.name, "data-group": row.group,
@@ -146,7 +148,7 @@ function render({ model, el }) {
 
   follow(model, ["rows", "sort", "descending", "filter"], soon(draw));
   model.on("change:group", mark);
-  card(model, el, "layers", "Layers",
+  card(model, el, "layers", "Linear layers",
     h("div", { class: "qw-row" }, field("Filter", filter), button(model, "profile", "Time the layers", "Freeze the model and measure how long each layer takes"), count),
     h("div", { class: "qw-scroll", tabindex: -1 }, grid), chosen, jobBar(model));
 }

@@ -3,7 +3,7 @@ const STYLES = [
   ["var(--qw-activation)", "", "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0"],
   ["var(--qw-weight)", "6 3", "M-4 -4h8v8h-8Z"],
   ["var(--qw-measured)", "2 2", "M0 -5L5 4H-5Z"],
-  ["var(--jp-error-color1, #d32f2f)", "9 3 2 3", "M0 -5.5L5.5 0L0 5.5L-5.5 0Z"],
+  ["var(--qw-wrong)", "9 3 2 3", "M0 -5.5L5.5 0L0 5.5L-5.5 0Z"],
   ["var(--qw-text)", "1 3", "M-4 -4L4 4M-4 4L4 -4"],
 ];
 const MOST_MARKERS = 40;

@@ -1,4 +1,5 @@
 const WIDTHS = ["fp32", "bf16", "int8", "int4"];
+const KINDS = { "causal-lm": "language model" };
 
 function render({ model, el }) {
   const OTHER = "\u0000other";
@@ -41,7 +42,7 @@ function render({ model, el }) {
     needs.replaceChildren(
       h("p", { class: "qw-detail" }, [
         `${found.architecture || "Model"}: ${found.parameters.toLocaleString("en")} parameters`,
-        ...(found.layers === null ? [] : [`${found.layers} layers`]), `${bytes(found.file_bytes)} on disk`].join(" · ")),
+        ...(found.layers === null ? [] : [`${found.layers} blocks`]), `${bytes(found.file_bytes)} on disk`].join(" · ")),
       h("table", { class: "qw-widths" }, h("caption", {}, "Weights in memory, without scales"),
         h("tbody", {}, WIDTHS.map((width) => h("tr", {}, h("th", { scope: "row" }, width),
           h("td", { class: "qw-number", "data-width": width, "data-value": found.bytes[width] }, bytes(found.bytes[width])),
@@ -65,10 +66,10 @@ function render({ model, el }) {
     }
     for (const [key, label, value] of [
       ["name", "Loaded", found.name],
-      ["kind", "Kind", found.kind],
+      ["kind", "Kind", KINDS[found.kind] ?? found.kind],
       ["parameters", "Parameters", found.parameters.toLocaleString("en")],
       ["bytes", "Size in fp32", bytes(found.bytes)],
-      ["layers", "Layers", found.layers],
+      ["layers", "Blocks", found.layers],
     ]) facts.append(h("li", { "data-fact": key, "data-value": found[key] }, `${label}: `, h("b", {}, String(value))));
   });
 

@@ -105,6 +105,7 @@ function whichView(model) {
   const box = h("div", { class: "qw-which" });
   const says = h("p", { class: "qw-detail", "aria-live": "polite" });
   let [x, w, s, ranked, middle] = [[], [], [], [], 0];
+  const room = fitted(box, () => draw());
   const number = (value) => (value === undefined ? "–" : figure(value));
   const listed = asTable(() => table(`The ${Math.min(TABLE, x.length)} largest of ${x.length} channels`,
     [["Rank", true], ["Channel", true], ["Magnitude", true], ["To median", true], ["After smoothing", true], ["Weight", true]],
@@ -118,7 +119,7 @@ function whichView(model) {
     ranked = order(x);
     middle = median(x);
     const after = s.length ? x.map((v, i) => v / s[i]) : [];
-    const [log, width, height] = [model.get("log"), 640, 280];
+    const [log, width, height] = [model.get("log"), room(), 300];
     const most = [x, w, after].reduce((m, array) => array.reduce((a, v) => Math.max(a, v), m), 0);
     const plot = chart({
       label: `Largest magnitude of each channel of ${model.get("row")}, largest first`, width, height,

@@ -101,8 +101,8 @@ function options(select, values, chosen) {
   select.value = chosen;
 }
 
-/** Progress of this view's newest job, with the time left and a way to stop it. */
-function jobBar(model) {
+/** Progress of this view's newest job (if it is one of `verbs`), with the time left and a way to stop it. */
+function jobBar(model, verbs = null) {
   const bar = h("progress", { max: 1, "aria-label": "progress" });
   const text = h("span", { class: "qw-job-text" });
   const cancel = h("button", { type: "button", "data-call": "cancel", onclick: () => call(model, "cancel") }, "Cancel");
@@ -110,7 +110,7 @@ function jobBar(model) {
   follow(model, ["job"], () => {
     const job = model.get("job");
     const active = Boolean(job.state) && isActive(job);
-    root.hidden = !active && job.state !== "cancelled";
+    root.hidden = (!active && job.state !== "cancelled") || (verbs !== null && !verbs.includes(job.verb));
     if (!job.state) return;
     root.dataset.state = job.state;
     root.dataset.verb = job.verb;
@@ -164,6 +164,14 @@ function table(caption, columns, rows) {
     h("caption", {}, caption),
     h("thead", {}, h("tr", {}, cells("th", columns.map(([label]) => label)))),
     h("tbody", {}, rows.map((row) => h("tr", {}, cells("td", row)))));
+}
+
+/** A text that parts from another after its first `common` characters: what follows is marked. */
+function parted(text, common, token) {
+  if (common === null) return [text];
+  const [gap, word] = text.slice(common).match(/^(\s*)(\S*)/).slice(1);
+  const mark = h("mark", { title: `differs from token ${token + 1} on` }, h("span", { class: "qw-hidden-words" }, "differs from here: "), "≠", word);
+  return [text.slice(0, common) + gap, mark, text.slice(common + gap.length + word.length)];
 }
 
 /** Several traits often change together; draw once for all of them. */

@@ -134,17 +134,8 @@ function sideLayers({ layers, ...found }) {
 /** Everything is put as text: nothing that was typed or generated is ever parsed. */
 const DRAWN_ANSWERS = {
   "causal-lm": (found) => {
-    const parted = (text) => {
-      if (found.common === null) return [text];
-      const rest = text.slice(found.common);
-      const word = rest.match(/^\s*\S*/)[0];
-      return [text.slice(0, found.common), h("mark", { title: `differs from token ${found.same_tokens + 1} on` },
-        h("span", { class: "qw-hidden-words" }, "differs from here: "), "≠", word), rest.slice(word.length)];
-    };
-    return {
-      words: found.common === null ? `The same ${found.tokens} tokens from both.` : `The answers part at token ${found.same_tokens + 1} of ${found.tokens}, marked ≠.`,
-      a: h("div", { class: "qw-chat-text" }, parted(found.a)), b: h("div", { class: "qw-chat-text" }, parted(found.b)),
-    };
+    const [a, b] = [found.a, found.b].map((text) => h("div", { class: "qw-chat-text" }, parted(text, found.common, found.same_tokens)));
+    return { a, b, words: found.common === null ? `The same ${found.tokens} tokens from both.` : `The answers part at token ${found.same_tokens + 1} of ${found.tokens}, marked ≠.` };
   },
   encoder: ({ a, b }) => ({
     words: `B's cosine is ${b >= a ? "higher" : "lower"} by ${figure(Math.abs(b - a))}.`,
@@ -207,5 +198,5 @@ function sidesView(model) {
   return h("div", { class: "qw-sides" }, h("h4", {}, "Any two, A against B"),
     h("div", { class: "qw-row" }, select("a"), select("b"), swap,
       button(model, "pair", "Measure A and B", "Quality, times in turns, sizes, and the error of each layer")),
-    result, sideAnswers(model));
+    jobBar(model, ["pair", "answer"]), result, sideAnswers(model));
 }

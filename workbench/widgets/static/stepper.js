@@ -53,11 +53,20 @@ function render({ model, el }) {
     else if (tries) setTimeout(() => mount(tries - 1), 60);
   }
 
+  const kept = h("span");
+  const left = h("div", { class: "qw-note qw-row qw-left", role: "status" }, kept, h("span", { class: "qw-spring" }),
+    h("button", { type: "button", class: "qw-primary", "data-call": "restore_left", onclick: () => call(model, "restore_left") }, "Restore it"),
+    h("button", { type: "button", "data-call": "dismiss_left", onclick: () => call(model, "dismiss_left") }, "Keep this one"));
+  follow(model, ["left"], () => {
+    const { label, made, fields } = model.get("left");
+    left.hidden = !label;
+    kept.textContent = label ? `This notebook was left with another recipe (${made}): ${label}; ${fields} field${fields === 1 ? "" : "s"} differ${fields === 1 ? "s" : ""} from the one in force.` : "";
+  });
   follow(model, ["steps", "step", "done"], soon(draw));
   follow(model, ["model"], () => { name.textContent = model.get("model") || "no model yet"; });
   el.append(rules, h("section", { class: "qw qw-stepper", "data-view": "stepper", "aria-label": "the workbench" },
     h("div", { class: "qw-row" }, list, h("span", { class: "qw-spring" }), name,
       undoButtons(model), next),
-    jobBar(model), errorStrip(model)));
+    left, jobBar(model), errorStrip(model)));
 }
 export default { render };
