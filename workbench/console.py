@@ -26,10 +26,12 @@ from workbench.bench import (
     MemoryRow,
     ModelReport,
     QualityReport,
+    ThroughputReport,
     model_tables,
     quality_tables,
     tables,
 )
+from workbench.bench.throughput_table import throughput_table
 from workbench.compare import Timing, machine, versions
 from workbench.errors import WorkbenchError
 from workbench.models import Bundled, bundled
@@ -250,6 +252,11 @@ def show_memory(rows: list[MemoryRow]) -> None:
         cells = [f"{size / 1e6:.1f}" for size in sizes]
         table.add_row(row.model, row.dtype, *cells, f"{bits:.2f}", peak)
     console().print(table)
+
+
+def show_throughput(report: ThroughputReport) -> None:
+    """Print what instances of models get through."""
+    console().print(throughput_table(report))
 
 
 def show_layers(report: LayerReport) -> None:

@@ -8,6 +8,7 @@ from workbench.compare.sequences import sequence_scores
 from workbench.compare.size import bytes_on_disk
 from workbench.compare.speed import Speed, Timing, measure, measure_all
 from workbench.compare.tasks import TaskScores, evaluate
+from workbench.compare.throughput import Throughput, model_named, throughput
 
 __all__ = [
     "Comparison",
@@ -17,6 +18,7 @@ __all__ = [
     "Perplexity",
     "Speed",
     "TaskScores",
+    "Throughput",
     "Timing",
     "bytes_on_disk",
     "compare",
@@ -25,8 +27,10 @@ __all__ = [
     "machine",
     "measure",
     "measure_all",
+    "model_named",
     "parse_rate",
     "perplexity",
     "sequence_scores",
+    "throughput",
     "versions",
 ]
