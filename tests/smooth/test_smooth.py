@@ -12,7 +12,14 @@ from zoo import ZOO
 from workbench.errors import WorkbenchError
 from workbench.graph.calls import run
 from workbench.observe import observe
-from workbench.quant import TransformedLinear
+from workbench.quant import (
+    TransformedLinear,
+    dequantize,
+    freeze,
+    quantization_map,
+    quantize,
+    requantize,
+)
 from workbench.smooth import smooth, smoothing_scales
 
 
@@ -181,13 +188,36 @@ def test_every_architecture_keeps_its_float_output(name):
         ("gemma3", {"fold", "skipped"}),
         ("opt", {"fold", "skipped"}),  # ReLU: fc1 -> fc2 folds as well
         ("phi", {"fold", "slot", "skipped"}),  # GELU: fc2 needs the slot
-        ("gpt2", {"fold", "skipped"}),  # its layers are no linears and have no slot
+        ("gpt2", {"fold", "slot", "skipped"}),  # GELU too; its layers keep their weights [in, out]
     ],
 )
 def test_the_slot_serves_where_nothing_folds(name, expected):
     model = ZOO[name].model()
     smoothing = smooth(model, observe(model, ZOO[name].batches(1)), 0.6)
     assert {g.how for g in smoothing.groups} == expected
+
+
+def test_the_slot_of_gpt2_s_layers_survives_quantizing_and_their_way_back():
+    """The slot's scales take rounding to 8 bits and come back as floats, where they were."""
+    model, (batch,) = ZOO["gpt2"].model(), ZOO["gpt2"].batches(1)
+    with torch.no_grad():
+        before = model(**batch).logits
+        smoothing = smooth(model, observe(model, [batch]), 0.6)
+        group = smoothing.of("transformer.h.1.mlp.c_proj")
+        slot = model.transformer.h[1].mlp.c_proj.input_transform
+        assert group.how == "slot"
+        torch.testing.assert_close(slot, 1 / group.scales)
+        quantize(model, "int8", exclude="lm_head")
+        freeze(model)
+        noise = (model(**batch).logits - before).abs().max() / before.abs().max()
+        assert noise < 0.05
+        fresh = ZOO["gpt2"].model()
+        requantize(fresh, model.state_dict(), quantization_map(model))
+        assert torch.equal(fresh(**batch).logits, model(**batch).logits)
+        frozen = model(**batch).logits
+        dequantize(model)
+        torch.testing.assert_close(model(**batch).logits, frozen, rtol=1e-4, atol=1e-4)
+    assert torch.equal(model.transformer.h[1].mlp.c_proj.input_transform, slot)
 
 
 def test_experts_are_smoothed_with_their_router():

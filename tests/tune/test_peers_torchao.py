@@ -79,7 +79,9 @@ def converted(subject, config, base, **options):
 @pytest.mark.parametrize("alpha", [0.5, 0.8])
 def test_smoothing_loses_no_more_and_has_their_scales(subject, alpha) -> None:
     model, x = subject
-    peer = converted(subject, SmoothQuantConfig, Int8DynamicActivationInt8WeightConfig(), alpha=alpha)
+    peer = converted(
+        subject, SmoothQuantConfig, Int8DynamicActivationInt8WeightConfig(), alpha=alpha
+    )
     ours = copy.deepcopy(model)
     smoothing = wb.smooth(ours, wb.observe(model, [{"x": x}]), alpha)
     theirs = peer.linear.weight.act_pre_scale.reciprocal()

@@ -87,7 +87,9 @@ def test_what_it_says_is_what_the_rounded_model_does(tiny_llama, batches, found)
     assert list(made.measured) == ["as predicted", "int4 per group affine for all", "refined"]
     assert made.measured["refined"] == min(made.measured.values())
     assert made.cost == pytest.approx(4)
-    assert divergence(tiny_llama, made, batches) == pytest.approx(made.measured["refined"], rel=1e-5)
+    assert divergence(tiny_llama, made, batches) == pytest.approx(
+        made.measured["refined"], rel=1e-5
+    )
     predicted = wb.allocate(found, BUDGET)
     again = divergence(tiny_llama, predicted, batches)
     assert again == pytest.approx(made.measured["as predicted"], rel=1e-5)

@@ -8,8 +8,10 @@ from workbench.quant.modules import (
     QLayerNorm,
     QLinear,
     QModule,
+    Transformed,
     TransformedLinear,
     register_qmodule,
+    transformed_class,
 )
 from workbench.quant.optimizers import (
     AbsmaxOptimizer,
@@ -49,6 +51,7 @@ __all__ = [
     "QTensor",
     "QuantArgs",
     "Slower",
+    "Transformed",
     "TransformedLinear",
     "against_float",
     "coverage",
@@ -68,5 +71,6 @@ __all__ = [
     "quantize",
     "register_qmodule",
     "requantize",
+    "transformed_class",
     "why_in_float",
 ]

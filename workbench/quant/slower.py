@@ -9,7 +9,7 @@ from torch import nn
 from workbench.ops import choose
 from workbench.progress import track
 from workbench.quant.dtypes import dtype_name
-from workbench.quant.modules import QConv1D, QLinear, QModule, TransformedLinear
+from workbench.quant.modules import QConv1D, QLinear, QModule, Transformed
 from workbench.quant.modules.twin import twin_of
 from workbench.quant.quantize import replace_module, tell_changed
 
@@ -89,6 +89,6 @@ def _in_float(module: QLinear | QConv1D) -> nn.Module:
         folded = twin.oriented((twin.oriented(weight) * transform).to(weight.dtype))
         twin._parameters["weight"] = nn.Parameter(folded.contiguous(), requires_grad=False)
         twin._buffers["input_transform"] = None
-    if issubclass(twin.float_class, TransformedLinear):
-        twin.float_class = nn.Linear
+    if issubclass(twin.float_class, Transformed):
+        twin.float_class = twin.float_class.plain
     return twin.to_float()

@@ -100,10 +100,11 @@ class QuantizationSpec(_Spec):
 
     `optimizer` finds the scales of weights; None leaves the choice to `workbench.quantize`, as
     `include` None leaves the layers. `bits` are those of layers whose name a pattern matches (the
-    first does), or "auto": the best for each layer within `budget`, found by prediction and `trials`
-    runs over the calibration data (`workbench.refine`). `algorithms` choose the integers on calibration data, for each pattern one after the other (`workbench.tune`). `op`
-    pins the implementation that computes frozen layers, where it can, instead of the fastest.
-    `slower` "float" leaves layers in float that would be slower quantized on this machine.
+    first does), or "auto": the best for each layer within `budget`, found by prediction and
+    `trials` runs over the calibration data (`workbench.refine`). `algorithms` choose the integers
+    on calibration data, for each pattern one after the other (`workbench.tune`). `op` pins the
+    implementation that computes frozen layers, where it can, instead of the fastest. `slower`
+    "float" leaves layers in float that would be slower quantized on this machine.
     """
 
     weights: QuantArgs = QuantArgs()

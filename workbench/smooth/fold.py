@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from workbench.graph import InputGroup, Matrix, along
 from workbench.observe import Entry
-from workbench.quant import TransformedLinear
+from workbench.quant import transformed_class
 from workbench.quant.quantize import replace_module
 from workbench.smooth.scales import smoothing_scales
 
@@ -105,7 +105,8 @@ def transform(change: Change, linears: Iterable[str], scales: Tensor) -> None:
     """Put 1 / `scales` into the input slots of `linears` and multiply their columns."""
     for name in linears:
         linear = change.model.get_submodule(name)
-        assert isinstance(linear, nn.Linear)
-        weight = along(linear.weight, scales, 1).to(linear.weight.dtype)
-        made = TransformedLinear.from_linear(linear, weight, scales.reciprocal())
-        change.module(name, made)
+        kind, old = transformed_class(linear), linear._parameters["weight"]
+        assert kind is not None
+        assert old is not None
+        weight = along(old, scales, 1 - output_axis(linear)).to(old.dtype)
+        change.module(name, kind.from_linear(linear, weight, scales.reciprocal()))

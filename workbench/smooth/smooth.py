@@ -14,7 +14,7 @@ from workbench.graph import tied_modules
 from workbench.graph.calls import deviation, run
 from workbench.observe import Entry, Statistics
 from workbench.progress import track
-from workbench.quant import QModule, TransformedLinear
+from workbench.quant import QModule, Transformed, transformed_class
 from workbench.quant.quantize import check_finite
 from workbench.smooth.alphas import alphas_of
 from workbench.smooth.fold import Change, entry_scales, fold, transform
@@ -108,7 +108,7 @@ def _check(model: nn.Module, statistics: Statistics) -> None:
                     f"statistics name {name!r}, which this model lacks: observe it anew"
                 )
         for name in entry.group.readers:
-            if isinstance(modules[name], QModule | TransformedLinear):
+            if isinstance(modules[name], QModule | Transformed):
                 kind = type(modules[name]).__name__
                 raise WorkbenchError(
                     f"{name} is a {kind}; smooth a float model, once, before quantizing it"
@@ -146,7 +146,7 @@ def _smooth_group(trial: _Trial, entry: Entry, alpha: float) -> SmoothedGroup:
             return SmoothedGroup(entry.name, names, "fold", reason, alpha, scales, deviation)
         change.undo()
         reason = f"folding moved the float output by {deviation:.1e}, so it was undone"
-    slots = [n for n in entry.linears if isinstance(trial.model.get_submodule(n), nn.Linear)]
+    slots = [n for n in entry.linears if transformed_class(trial.model.get_submodule(n))]
     if len(slots) < len(names):
         other = next(name for name in names if name not in slots)
         kind = type(trial.model.get_submodule(other)).__name__

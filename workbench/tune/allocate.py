@@ -38,7 +38,7 @@ class Allocation(Kept):
     cost: float
     budget: Budget
     shared: tuple[tuple[str, ...], ...]
-    measured: dict[str, float] = {}
+    measured: dict[str, float] = Field(default_factory=dict)
 
     @property
     def damage(self) -> float:

@@ -35,10 +35,12 @@ def refine(
     `model` is rounded and run as `allocate` says, and with one candidate for all layers; from the
     better of these on, each round moves every layer (or those that share bits, together) to its
     next candidates up and down, alone, and measures what that changes. The integer program over
-    these differences says what to move at once; where that measures no better, half as many moves;
-    where none does, the search ends, as it does after `trials` runs over the first of the batches,
-    as many as hold about `tokens` positions. What comes out is, on these, never worse than what it
-    started from; all is deterministic. Arguments and errors are those of `allocate`; `optimizer` finds the scales as in `sensitivity`.
+    these differences says what to move at once, what if half as many layers may move, a quarter,
+    and so on; the best of these, as measured, is where the next round starts. The search ends where
+    none is better, and after `trials` runs over the first of the batches, as many as hold about
+    `tokens` positions. What comes out is, on these, never worse than what it started from; all is
+    deterministic. Arguments and errors are those of `allocate`; `optimizer` finds the scales as in
+    `sensitivity`.
     """
     few = _first(batches, tokens)
     program = Program.of(sensitivity, budget.kind, latencies, shared)
@@ -111,14 +113,12 @@ class Search:
         return best
 
     def _proposed(self, best: Picked, differences: np.ndarray) -> Picked:
-        """The first proposal that measures better than `best`, or else `best`."""
-        moves = len(best)
+        """The best of `best` and what is proposed, with as many moves as pay, half as many, ..."""
+        moves, proposals = len(best), [best]
         while moves:
-            found = self.program.solve(differences, self.limit, best, moves)
-            if self.damage(found) < self.seen[best]:
-                return found
-            moves = sum(new != old for new, old in zip(found, best, strict=True)) // 2
-        return best
+            proposals.append(self.program.solve(differences, self.limit, best, moves))
+            moves = sum(new != old for new, old in zip(proposals[-1], best, strict=True)) // 2
+        return min(proposals, key=self.damage)
 
     def _differences(self, best: Picked) -> np.ndarray:
         """By how much each step away from `best` changes the damage; infinite where not tried."""

@@ -13,7 +13,7 @@ from workbench.observe import small_example
 from workbench.progress import track
 from workbench.quant import Optimizer, QuantArgs
 from workbench.quant.args import ArgsLike
-from workbench.quant.modules import QConv1D, QLinear, TransformedLinear, qmodule_for
+from workbench.quant.modules import QConv1D, QLinear, Transformed, qmodule_for
 from workbench.quant.quantize import Patterns, select_modules
 from workbench.tune.candidates import read_candidates, rounding_error, stored_bytes
 from workbench.tune.damage import Damage, Sensitivity
@@ -99,7 +99,7 @@ def _damages(
 ) -> dict[str, Damage]:
     pairs = [rounding_error(name, module, args, optimizer) for args in candidates.values()]
     weight, errors = pairs[0][0], torch.stack([error for _, error in pairs])
-    if isinstance(module, TransformedLinear):  # the probe sees what comes before the slot
+    if isinstance(module, Transformed):  # the probe sees what comes before the slot
         weight, errors = weight * module.input_transform, errors * module.input_transform
     outputs = probe.damages(name, errors).tolist()
     rises = [None] * len(errors) if probe.task is None else probe.rises(name, errors).tolist()

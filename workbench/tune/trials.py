@@ -15,7 +15,7 @@ KEPT = 2  # rounded weights of each layer: where the search stands, and what it 
 
 
 class Trials:
-    """Rounds the linears of the float `model` as a choice says and measures the damage on `batches`.
+    """Rounds linears of the float `model` as a choice says and measures the damage on `batches`.
 
     In the unit of `Sensitivity`: KL in nats a position `by_logits`, else the squared error of the
     output over its power. In memory are the float outputs and two rounded weights of each layer.

@@ -10,7 +10,7 @@ from workbench.quant.modules.parameters import QParameters
 from workbench.quant.modules.recurrent import QRecurrent
 from workbench.quant.modules.registry import register_qmodule
 from workbench.quant.modules.select import class_for, is_norm, qmodule_for
-from workbench.quant.modules.transformed import TransformedLinear
+from workbench.quant.modules.transformed import Transformed, TransformedLinear, transformed_class
 
 __all__ = [
     "QConv",
@@ -22,9 +22,11 @@ __all__ = [
     "QModule",
     "QParameters",
     "QRecurrent",
+    "Transformed",
     "TransformedLinear",
     "class_for",
     "is_norm",
     "qmodule_for",
     "register_qmodule",
+    "transformed_class",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from workbench.quant.modules.base import QModule
-from workbench.quant.modules.transformed import TransformedLinear, transformed
+from workbench.quant.modules.transformed import Transformed, transformed, transformed_class
 
 
 class QInputs(QModule):
@@ -16,7 +16,8 @@ class QInputs(QModule):
     @classmethod
     def bases_for(cls, float_class: type[nn.Module]) -> tuple[type, ...]:
         # The slot does what a transformed linear did, before rounding.
-        return (cls, nn.Linear if float_class is TransformedLinear else float_class)
+        slotted = issubclass(float_class, Transformed)
+        return (cls, float_class.plain if slotted else float_class)
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         named = {name: self.take_input(x) for name, x in kwargs.items()}
@@ -24,7 +25,8 @@ class QInputs(QModule):
 
     @property
     def slot_shape(self) -> tuple[int] | None:
-        return (self.in_features,) if isinstance(self, nn.Linear) else None
+        width = getattr(self, "in_features", getattr(self, "nx", None))
+        return None if width is None or transformed_class(self) is None else (width,)
 
     def to_float(self) -> nn.Module:
         return transformed(super().to_float(), self.input_transform)

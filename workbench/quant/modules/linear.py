@@ -35,6 +35,9 @@ class _Matrix(QModule):
     def slot_shape(self) -> tuple[int]:
         return (self.shapes["weight"][1],)
 
+    def to_float(self) -> nn.Module:
+        return transformed(super().to_float(), self.input_transform)
+
     def prepare(self) -> None:
         assert self.weights is not None
         scale = self._buffers["weight_scale"]
@@ -106,11 +109,11 @@ class QLinear(_Matrix, nn.Linear):  # type: ignore[misc] # torch says bias is no
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's own name
         return self.give_output(self.apply_linear(input))
 
-    def to_float(self) -> nn.Module:
-        return transformed(super().to_float(), self.input_transform)
 
-
-@register_qmodule("transformers.pytorch_utils.Conv1D")
+@register_qmodule(
+    "transformers.pytorch_utils.Conv1D",
+    "workbench.quant.modules.transformed_conv1d.TransformedConv1D",
+)
 class QConv1D(_Matrix):
     """A quantized transformers `Conv1D`, whose weight is [in, out]."""
 
