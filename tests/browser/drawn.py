@@ -14,7 +14,9 @@ class Plot:
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The points of series `name` as values on the two axes."""
-        path = self.locator.locator(f"path[data-series='{name}']").get_attribute("d")
+        read = """(node, name) => [
+            {...node.dataset}, node.querySelector(`path[data-series='${name}']`).getAttribute('d')]"""
+        self.data, path = self.locator.evaluate(read, name)  # at once: it may be drawn anew
         points = np.array([[float(v) for v in pair.split()] for pair in re.split("[ML]", path)[1:]])
         return self.value("x", points[:, 0]), self.value("y", points[:, 1])
 

@@ -3,6 +3,7 @@
 import base64
 import gc
 import json
+import sys
 
 import psutil
 import pytest
@@ -54,3 +55,17 @@ def test_views_and_statistics_take_little_beside_the_model(real) -> None:
         if hasattr(tensor, "element_size")
     )
     assert grown + held < MOST_MEMORY, f"views {grown:,}, statistics {held:,} bytes"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is asked to give memory back")
+def test_what_calibrating_needed_is_given_back(real) -> None:
+    def held() -> int:
+        for _ in range(2):  # the second waits for what comes after the first
+            real.queue("nothing", lambda: None).wait()
+        return psutil.Process().memory_full_info().uss
+
+    before = held()
+    for verb in ("calibrate", "freeze"):
+        assert real.submit(verb).wait().state == "done"
+    grown = held() - before
+    assert grown < MOST_MEMORY, f"{grown:,} bytes"

@@ -9,6 +9,7 @@ from workbench.errors import WorkbenchError
 from workbench.progress import Cancelled
 from workbench.recipe import Recipe
 from workbench.session.job import Job
+from workbench.session.memory import trim
 
 UNDO_STEPS = 200
 F = TypeVar("F", bound=Callable[..., Any])
@@ -105,6 +106,7 @@ class Core:
         self.jobs.append(job)
         self._notify()
         self._worker.submit(job.run)
+        self._worker.submit(trim)
         return job
 
     def close(self) -> None:

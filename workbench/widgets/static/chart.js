@@ -65,12 +65,10 @@ function chart({ label, width = 560, height = 190, x, y, xLog = false, yLog = fa
 /** Call `draw` whenever the width of `box` changes, as when it is shown at last; tells the width. */
 function fitted(box, draw) {
   let width = 640;
-  new ResizeObserver(([{ contentRect }]) => {
-    if (contentRect.width < 1 || Math.abs(contentRect.width - width) < 4) return;
-    width = Math.max(320, Math.round(contentRect.width));
-    requestAnimationFrame(draw); // not in here: a new height would have to be told at once
+  new ResizeObserver(() => { // drawn a frame later: a new height would have to be told at once
+    if (box.clientWidth && Math.abs(box.clientWidth - width) > 3) requestAnimationFrame(draw);
   }).observe(box);
-  return () => width;
+  return () => (width = Math.max(320, box.clientWidth || width));
 }
 
 const MOST_POINTS = 1500; // of a line that is drawn whole: what is denser than pixels only takes time
