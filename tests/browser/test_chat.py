@@ -1,6 +1,7 @@
 """The chat as a visitor meets it: streamed answers, stopping, and text that stays text."""
 
 import pytest
+from chatting import Watched
 
 import workbench as wb
 
@@ -47,6 +48,22 @@ def test_both_write_what_generate_gives(chat, pictures) -> None:
     for answer in (original, quantized):
         assert float(answer.get_attribute("data-rate")) > 0
         assert float(answer.get_attribute("data-shown")) > 0
+
+
+def test_words_come_as_they_are_found_and_the_page_goes_on(chat) -> None:
+    watched = Watched(chat)
+    say(chat, PROMPT)
+    chat.locator(".qw-chat-answer[data-tokens]").first.wait_for()
+    chat.get_by_label("Message").fill("typed meanwhile")
+    answers(chat)
+    watched.read()
+    for states in watched.states.values():
+        tokens = [state["tokens"] for state in states]
+        assert tokens == sorted(tokens)
+        assert len(set(tokens)) >= 3
+        assert tokens[-1] <= 64
+    assert chat.get_by_label("Message").input_value() == "typed meanwhile"
+    chat.get_by_label("Message").fill("")
 
 
 def test_the_first_divergence_is_marked_and_not_by_colour_alone(chat) -> None:

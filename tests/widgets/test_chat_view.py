@@ -5,7 +5,6 @@ import pytest
 import workbench as wb
 from workbench.errors import WorkbenchError
 from workbench.widgets import ChatView
-from workbench.widgets.chat_view import label
 
 PROMPT = "def area(width, height):\n"
 
@@ -104,10 +103,3 @@ def test_nothing_to_keep_yet() -> None:
     with pytest.raises(WorkbenchError, match="no frozen model"):
         ChatView(session).keep()
     session.close()
-
-
-def test_labels_say_what_a_recipe_does() -> None:
-    recipe = wb.Recipe(model="pylm")
-    assert label(recipe) == "W8A8 O3 alpha 0.5"
-    assert label(recipe.with_scheme("o1").with_alpha(None)) == "W8A8 O1"
-    assert label(recipe.with_scheme("none")) == "W8"

@@ -48,13 +48,18 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     )
     evaluate.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="keep every figure, and go on")
+    evaluate.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables")
     evaluate.set_defaults(command=_evaluate)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from workbench.console import at_work, console
-    from workbench.scoreboard import judge, read_recipes, scoreboard_tables
-    from workbench.scoreboard.tables import LEGEND
+    from workbench.models.atomic import try_writing, write_text
+    from workbench.scoreboard import judge, read_recipes, scoreboard_markdown, scoreboard_tables
+    from workbench.scoreboard.tables import LEGEND, noise
+
+    if arguments.markdown is not None:
+        try_writing(arguments.markdown)
 
     with at_work():
         board = judge(
@@ -69,6 +74,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     screen.print(LEGEND)
     for table in scoreboard_tables(board):
         screen.print(table)
+    screen.print(noise(board))
+    if arguments.markdown is not None:
+        write_text(arguments.markdown, scoreboard_markdown(board))
+        screen.print(f"Tables: {arguments.markdown}")
     if arguments.json is not None:
         screen.print(f"Every figure: {arguments.json}")
     return 0

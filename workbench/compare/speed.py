@@ -36,6 +36,18 @@ class Timing(BaseModel):
     runs: int
     samples: tuple[float, ...] = ()
 
+    @property
+    def drift(self) -> float | None:
+        """By how much the medians of odd and even runs differ, as a share; None of too few runs.
+
+        Nothing changed between them but the machine: a difference between two models that is no
+        greater means nothing.
+        """
+        if len(self.samples) < 4:
+            return None
+        odd, even = statistics.median(self.samples[::2]), statistics.median(self.samples[1::2])
+        return abs(odd / even - 1)
+
     @classmethod
     def of(cls, milliseconds: list[float]) -> "Timing":
         """Summarise at least two timings."""

@@ -1,6 +1,7 @@
 """ONNX, for ONNX Runtime: float, QDQ int8 with our scales, and MatMulNBits."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from workbench.models.manifest import frozen_modules
 from workbench.progress import track
 
 FILE = "model.onnx"
+BEFORE, MORE = 3, 5  # tokens; sizes that no other dimension has
 
 
 class Onnx(Exporter):
-    """A graph of any batch and length. Language models compute all positions, without a cache."""
+    """A graph of any batch and length, with the key-value cache of a language model.
+
+    What transformers exports, `workbench.load` opens again: a model that ONNX Runtime computes.
+    """
 
     name = "onnx"
     what = "a graph for ONNX Runtime: float, int8 as QDQ or MatMulInteger, int4 as MatMulNBits"
@@ -51,17 +56,18 @@ def example(job: Job) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def write_graph(job: Job, folder: Path, nbits: bool = True) -> None:
-    """Trace the model into `folder`, with MatMulNBits or without.
+def write_graph(job: Job, folder: Path, *, nbits: bool = True, cache: bool = True) -> None:
+    """Trace the model into `folder`, with MatMulNBits or without, with its cache or without.
 
     Raises WorkbenchError where the exporter cannot follow the model.
     """
-    inputs = example(job)
     try:
         with torch.no_grad(), in_private():
+            cache = cache and _caches(job)
+            inputs = _going_on(job.model) if cache else example(job)
             model = traceable(job.model, nbits)
             if hasattr(getattr(model, "config", None), "to_dict"):
-                _by_transformers(model, inputs, folder)
+                _by_transformers(model, inputs, folder, cache)
             else:
                 _by_torch(model, inputs, folder)
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError, TypeError, KeyError) as error:
@@ -73,21 +79,51 @@ def write_graph(job: Job, folder: Path, nbits: bool = True) -> None:
         ) from error
 
 
-def _by_transformers(model: Any, inputs: Mapping[str, Tensor], folder: Path) -> None:
+def _caches(job: Job) -> bool:
+    """Whether it is a language model that generates text with a cache, from token ids alone."""
+    config = getattr(job.model, "config", None)
+    generates = getattr(job.model, "can_generate", lambda: False)()
+    return (
+        find_spec("transformers.exporters") is not None
+        and generates
+        and not getattr(config, "is_encoder_decoder", False)
+        and set(job.example or ()) <= {"input_ids", "attention_mask"}
+    )
+
+
+def _going_on(model: Any) -> dict[str, Any]:
+    """The inputs of a call in the middle of a text: tokens, and the cache of those before.
+
+    The very same graph begins a text, with a cache of none.
+    """
+    before = model(input_ids=torch.ones(2, BEFORE, dtype=torch.int64), use_cache=True)
+    return {
+        "input_ids": torch.ones(2, MORE, dtype=torch.int64),
+        "attention_mask": torch.ones(2, BEFORE + MORE, dtype=torch.int64),
+        "position_ids": torch.arange(BEFORE, BEFORE + MORE).repeat(2, 1),
+        "past_key_values": before.past_key_values,
+    }
+
+
+def _by_transformers(model: Any, inputs: Mapping[str, Any], folder: Path, cache: bool) -> None:
     """By transformers' own exporter, which knows what its models need, where it has one."""
-    if getattr(model.config, "use_cache", None):
-        model.config.use_cache = False
-    try:
-        from transformers.exporters.configs import OnnxConfig
-        from transformers.exporters.exporter_onnx import OnnxExporter
-    except ImportError:  # before transformers 5.20 or so
+    if hasattr(model.config, "use_cache"):
+        model.config.use_cache = cache
+    if find_spec("transformers.exporters") is None:  # before transformers 5.20 or so
         _by_torch(model, inputs, folder)
         return
+    from transformers.exporters.configs import OnnxConfig
+    from transformers.exporters.exporter_onnx import OnnxExporter
+
     exported = OnnxExporter().export(model, dict(inputs), config=OnnxConfig(dynamic=True))
+    exported.generation_config = getattr(model, "generation_config", None)
+    exported.config.architectures = [type(model).__name__]
+    if hasattr(exported.config, "quantization_config"):  # the graph has it all
+        del exported.config.quantization_config
     exported.save_pretrained(folder)
 
 
-def _by_torch(model: nn.Module, inputs: Mapping[str, Tensor], folder: Path) -> None:
+def _by_torch(model: nn.Module, inputs: Mapping[str, Any], folder: Path) -> None:
     """With every dimension of the inputs dynamic that the model leaves so."""
     auto = torch.export.Dim.AUTO
     shapes = {name: dict.fromkeys(range(value.dim()), auto) for name, value in inputs.items()}

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from workbench.errors import WorkbenchError
 
 _AT_FDCWD = -100
@@ -42,8 +44,9 @@ def replacing(folder: Path) -> Iterator[Path]:
         else:
             made.rename(folder)
         _flush(folder.parent)
-    except OSError as error:
-        raise WorkbenchError(f"{folder} cannot be written: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WorkbenchError(f"{folder} cannot be written: {reason}") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

@@ -62,7 +62,7 @@ def token_batches(
             "give more text or a smaller length"
         )
     blocks = torch.tensor(ids[: available * length]).view(available, length)
-    chosen = blocks[_draw(available, samples, seed)]
+    chosen = blocks[draw(available, samples, seed)]
     return [
         {"input_ids": part, "attention_mask": torch.ones_like(part)}
         for part in chosen.split(batch_size)
@@ -75,7 +75,7 @@ def sentence_batches(
     """Tokenize `samples` sentences drawn by `seed`, padded to the longest of each batch."""
     if not texts:
         raise WorkbenchError("there is no sentence to run: give a text with one sentence a line")
-    chosen = [texts[index] for index in _draw(len(texts), samples, seed)]
+    chosen = [texts[index] for index in draw(len(texts), samples, seed)]
     return [
         dict(
             tokenizer(
@@ -90,8 +90,8 @@ def sentence_batches(
     ]
 
 
-def _draw(available: int, samples: int | None, seed: int) -> list[int]:
-    """Which of `available` items to take, in order: all if `samples` is None."""
+def draw(available: int, samples: int | None, seed: int) -> list[int]:
+    """Which of `available` items to take, in order: `samples` drawn by `seed`, None for all."""
     if samples is None or samples >= available:
         return list(range(available))
     order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))

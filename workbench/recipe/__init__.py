@@ -14,6 +14,7 @@ from workbench.recipe.spec import (
     SmoothingSpec,
     TrainingSpec,
 )
+from workbench.recipe.summary import summary
 
 __all__ = [
     "CalibrationSpec",
@@ -31,6 +32,7 @@ __all__ = [
     "encode_recipe",
     "group_alphas",
     "layer_bits",
+    "summary",
     "with_group_alpha",
     "with_layer_bits",
     "without_group_alpha",

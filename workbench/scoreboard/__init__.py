@@ -2,6 +2,7 @@
 
 from workbench.scoreboard.board import Judged, Kept, Scoreboard
 from workbench.scoreboard.judge import judge, judge_one, read_recipes
+from workbench.scoreboard.markdown import scoreboard_markdown
 from workbench.scoreboard.tables import ratio, scoreboard_tables
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "judge_one",
     "ratio",
     "read_recipes",
+    "scoreboard_markdown",
     "scoreboard_tables",
 ]

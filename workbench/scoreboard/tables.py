@@ -6,6 +6,11 @@ from rich.table import Table
 
 from workbench.scoreboard.board import Judged, Scoreboard
 
+HEADINGS = (
+    "tasks improved", "mean degradation", "lost over 3 %", "told apart from chance",
+    "size of bf16", "prefill of fp32", "of bf16", "decode of fp32", "of bf16",
+)  # fmt: skip
+
 LEGEND = """\
 Each quantized model beside its own fp32 original on the same documents. A difference counts as one
 ("worse", "better") only where chance is unlikely to make it: McNemar's exact test for right and
@@ -20,30 +25,51 @@ def scoreboard_tables(board: Scoreboard) -> Iterator[Table]:
 
 
 def _models(board: Scoreboard) -> Table:
-    threads = f"{board.threads} thread{'s' if board.threads > 1 else ''}"
-    table = Table(title=f"Quantized against fp32 ({threads})", title_justify="left")
+    table = Table(title=f"Quantized against fp32 ({threads(board)})", title_justify="left")
     table.add_column("model")
-    for heading in (
-        "tasks improved", "mean degradation", "lost over 3 %", "told apart from chance",
-        "size of bf16", "prefill of fp32", "of bf16", "decode of fp32", "of bf16",
-    ):  # fmt: skip
+    for heading in HEADINGS:
         table.add_column(heading, justify="right")
     for judged in board.judged:
-        apart = [f"{task.task} {task.verdict}" for task in judged.told_apart]
-        table.add_row(
-            judged.name,
-            f"{judged.improved:.0%} of {len(judged.tasks)}",
-            f"{judged.degradation:+.2%}",
-            ", ".join(task.task for task in judged.serious) or "none",
-            ", ".join(apart) or "none",
-            f"{judged.bytes['quantized'] / judged.bytes['bf16']:.2f}",
-            *(
-                ratio(judged, kind, form)
-                for kind in ("prefill_ms", "decode_ms")
-                for form in ("fp32", "bf16")
-            ),
-        )
+        table.add_row(judged.name, *summary_cells(judged))
     return table
+
+
+def summary_cells(judged: Judged) -> list[str]:
+    """One row of the table that Q8-Chat was shown by, under `HEADINGS`."""
+    apart = [f"{task.task} {task.verdict}" for task in judged.told_apart]
+    return [
+        f"{judged.improved:.0%} of {len(judged.tasks)}",
+        f"{judged.degradation:+.2%}",
+        ", ".join(task.task for task in judged.serious) or "none",
+        ", ".join(apart) or "none",
+        f"{judged.bytes['quantized'] / judged.bytes['bf16']:.2f}",
+        *(
+            ratio(judged, kind, form)
+            for kind in ("prefill_ms", "decode_ms")
+            for form in ("fp32", "bf16")
+        ),
+    ]
+
+
+def threads(board: Scoreboard) -> str:
+    """How many ran, in words."""
+    return f"{board.threads} thread{'s' if board.threads > 1 else ''}"
+
+
+def noise(board: Scoreboard) -> str:
+    """What a ratio of times must differ from 1 by to mean anything here."""
+    timings = [
+        timing
+        for judged in board.judged
+        for speed in judged.speed.values()
+        for timing in (speed.prefill_ms, speed.decode_ms)
+        if timing is not None and timing.drift is not None
+    ]
+    worst = max((timing.drift for timing in timings if timing.drift is not None), default=0.0)
+    return (
+        f"Noise floor: of {len(timings)} timings, the medians of every other run differ by up to "
+        f"{worst:.1%}; ratios nearer to 1 than that say nothing."
+    )
 
 
 def ratio(judged: Judged, kind: str, form: str) -> str:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import WorkbenchError
-from workbench.recipe import Recipe, layer_bits, with_layer_bits
+from workbench.recipe import Recipe, layer_bits, summary, with_layer_bits
 from workbench.widgets._arrays import finite
 
 if TYPE_CHECKING:
@@ -76,16 +76,6 @@ def recipe_of(session: "Session", key: str, names: list[str]) -> Recipe:
     if run is None:
         raise WorkbenchError(f"no point {key!r}; choose one that the chart shows.")
     return run.recipe
-
-
-def summary(recipe: Recipe) -> str:
-    """What tells a recipe from others at a glance: bits, scheme, alpha."""
-    quantization = recipe.quantization
-    mixed = "auto" if quantization.bits == "auto" else sorted({*quantization.bits.values()})
-    width = quantization.weights.dtype if not mixed else f"{quantization.weights.dtype} and {mixed}"
-    alpha = "no smoothing" if recipe.smoothing is None else f"alpha {recipe.smoothing.alpha}"
-    trained = f", {recipe.training.steps} steps of training" if recipe.training else ""
-    return f"{width}, {recipe.scheme}, {alpha}{trained}"
 
 
 def _allocated(session: "Session", allocation: "Allocation", names: list[str]) -> Recipe:

@@ -2,10 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from workbench.recipe import Recipe
+from workbench.recipe import Recipe, summary
 from workbench.session.pairing import CURRENT, FLOAT, Pair, Ratio, Side, recipes
 from workbench.widgets._arrays import finite
-from workbench.widgets._points import summary
 
 if TYPE_CHECKING:
     from workbench.compare import Timing

@@ -9,7 +9,7 @@ from torch import nn
 from workbench.chat import Answer, Chat, ChatSettings, first_divergence
 from workbench.chat.conversation import cleaned
 from workbench.errors import WorkbenchError
-from workbench.recipe import Recipe
+from workbench.recipe import summary
 from workbench.widgets._base import View, checked
 
 if TYPE_CHECKING:
@@ -108,13 +108,13 @@ class ChatView(View):
         """Keep the quantized model of now as a variant, to talk to it beside the next recipe's."""
         if self.session.model is None or not self.session.frozen:
             raise WorkbenchError("there is no frozen model to keep yet; ask something first.")
-        self._kept = {label(self.session.recipe): self.session.model}
+        self._kept = {summary(self.session.recipe): self.session.model}
         self.follow()
 
     def refresh(self) -> None:
         """Show who would answer."""
         recipe = self.session.recipe
-        self.variants = list(dict.fromkeys([ORIGINAL, *self._kept, label(recipe)]))
+        self.variants = list(dict.fromkeys([ORIGINAL, *self._kept, summary(recipe)]))
         loaded = self.session.loaded
         self.talks = loaded is None or loaded.kind == "causal-lm"
         self.templated = bool(loaded and getattr(loaded.tokenizer, "chat_template", None))
@@ -138,7 +138,7 @@ class ChatView(View):
                 f"{loaded.name} ({loaded.kind}) cannot chat; load a language model, such as pylm."
             )
         newest = session.freeze()
-        models = {ORIGINAL: loaded.model, **self._kept, label(session.recipe): newest}
+        models = {ORIGINAL: loaded.model, **self._kept, summary(session.recipe): newest}
         settings = ChatSettings().changed(**{name: getattr(self, name) for name in SETTINGS})
         if self._chat is None or self._chat.tokenizer is not loaded.tokenizer:
             self._chat = Chat(models, loaded.tokenizer)
@@ -181,19 +181,3 @@ def _row(answer: Answer) -> dict[str, Any]:
         "common": None,
         "same_tokens": None,
     }
-
-
-def label(recipe: Recipe) -> str:
-    """A recipe in a few words: bits of weights and activations, scheme, alpha."""
-    spec = recipe.quantization
-    parts = ["mixed bits" if spec.bits else f"W{spec.weights.qtype.bits}"]
-    if spec.activations is not None:
-        parts[0] += f"{', ' if spec.bits else ''}A{spec.activations.qtype.bits}"
-        parts.append(recipe.scheme.upper())
-        if recipe.smoothing is not None:
-            parts.append(f"alpha {recipe.smoothing.alpha}")
-    if spec.algorithms:
-        parts.append(
-            "+".join(dict.fromkeys(a for chain in spec.algorithms.values() for a in chain))
-        )
-    return " ".join(parts)

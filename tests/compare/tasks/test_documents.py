@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.compare.tasks.documents import Choice, Continuation, YesOrNo, draw, read
+from workbench.compare.tasks.documents import Choice, Continuation, YesOrNo, drawn, read
 from workbench.compare.tasks.labels import read_table
 from workbench.errors import WorkbenchError
 
@@ -64,9 +64,9 @@ def test_a_table_keeps_quotes_and_names_its_columns(tmp_path) -> None:
 
 def test_draws_are_repeatable_and_in_order() -> None:
     rows = [Continuation(context=str(n), continuation="x") for n in range(100)]
-    drawn = draw(rows, 10, seed=1)
-    assert drawn == draw(rows, 10, seed=1) != draw(rows, 10, seed=2)
-    assert [int(row.context) for row in drawn] == sorted(int(row.context) for row in drawn)
-    assert draw(rows, None, 0) == draw(rows, 1000, 0) == rows
+    found = drawn(rows, 10, seed=1)
+    assert found == drawn(rows, 10, seed=1) != drawn(rows, 10, seed=2)
+    assert [int(row.context) for row in found] == sorted(int(row.context) for row in found)
+    assert drawn(rows, None, 0) == drawn(rows, 1000, 0) == rows
     with pytest.raises(WorkbenchError, match="limit is 0"):
-        draw(rows, 0, 0)
+        drawn(rows, 0, 0)

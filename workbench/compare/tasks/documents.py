@@ -1,6 +1,5 @@
 """Documents of a task, read from a file and judged at the door."""
 
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
@@ -8,6 +7,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from workbench.errors import WorkbenchError, complaint
+from workbench.models.text import draw
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -72,11 +72,8 @@ def read(path: Path, row: Callable[[str], D]) -> list[D]:
     return found
 
 
-def draw(documents: Sequence[D], limit: int | None, seed: int) -> list[D]:
+def drawn(documents: Sequence[D], limit: int | None, seed: int) -> list[D]:
     """Take `limit` documents drawn by `seed`, in their order; all where `limit` is None."""
     if limit is not None and limit < 1:
         raise WorkbenchError(f"limit is {limit}; give at least 1, or None for every document.")
-    if limit is None or limit >= len(documents):
-        return list(documents)
-    chosen = sorted(random.Random(seed).sample(range(len(documents)), limit))  # noqa: S311
-    return [documents[index] for index in chosen]
+    return [documents[index] for index in draw(len(documents), limit, seed)]

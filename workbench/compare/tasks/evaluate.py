@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from workbench.compare.tasks.documents import draw
+from workbench.compare.tasks.documents import drawn
 from workbench.compare.tasks.harness import harness_scores
 from workbench.compare.tasks.labels import (
     Labelled,
@@ -37,7 +37,7 @@ class Question:
     def table(self, text: str, label: str, names: Sequence[str] | None = None) -> list[Labelled]:
         """The documents drawn from a table; see `read_table`."""
         assert self.file is not None
-        return draw(read_table(self.file, text, label, names), self.limit, self.seed)
+        return drawn(read_table(self.file, text, label, names), self.limit, self.seed)
 
 
 @dataclass(frozen=True)

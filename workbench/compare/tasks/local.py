@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.compare.tasks.documents import Choice, Continuation, Document, YesOrNo, draw, read
+from workbench.compare.tasks.documents import Choice, Continuation, Document, YesOrNo, drawn, read
 from workbench.errors import WorkbenchError
 
 
@@ -18,7 +18,7 @@ class LocalTask:
 
     def documents(self, folder: Path, limit: int | None, seed: int) -> list[Document]:
         """Read the file below `folder` and draw `limit` documents; see `documents.read`."""
-        return draw(read(folder / self.file, self.document.model_validate_json), limit, seed)
+        return drawn(read(folder / self.file, self.document.model_validate_json), limit, seed)
 
 
 ACCURACY = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}

@@ -8,11 +8,21 @@ from workbench.models.readers.base import Opened, Reader
 from workbench.models.readers.compressed import Compressed
 from workbench.models.readers.gguf import Gguf
 from workbench.models.readers.gptq import Gptq
+from workbench.models.readers.onnx import Onnx
 from workbench.models.readers.ours import Ours
 from workbench.models.readers.plain import Plain
 from workbench.models.readers.quanto import Quanto
 
-readers: tuple[type[Reader], ...] = (Ours, Quanto, Compressed, Gptq, Awq, Plain, Gguf)
+readers: tuple[type[Reader], ...] = (
+    Onnx,
+    Ours,
+    Quanto,
+    Compressed,
+    Gptq,
+    Awq,
+    Plain,
+    Gguf,
+)
 
 __all__ = ["Opened", "Reader", "reader_for", "readers"]
 

@@ -1,0 +1,60 @@
+"""A chat as a browser sees it: what was there when, by the browser's own clock."""
+
+import itertools
+
+WATCH = """
+(log) => {
+  const seen = window.qwSeen = { asked: 0, stopped: 0, states: [], frames: [] };
+  const button = (call) => document.querySelector(`[data-view=chat] button[data-call=${call}]`);
+  button("ask").addEventListener("click", () => { seen.asked = performance.now(); }, true);
+  button("stop").addEventListener("click", () => { seen.stopped = performance.now(); }, true);
+  new MutationObserver(() => {
+    const turn = [...log.querySelectorAll(".qw-chat-turn")].at(-1);
+    for (const answer of turn?.querySelectorAll(".qw-chat-answer") ?? []) {
+      const { variant, tokens, ended } = answer.dataset;
+      if (tokens) seen.states.push({ variant, tokens: +tokens, ended, at: performance.now() });
+    }
+  }).observe(log, { subtree: true, childList: true, characterData: true, attributes: true });
+  const frame = (at) => { seen.frames.push(at); requestAnimationFrame(frame); };
+  requestAnimationFrame(frame);
+}
+"""
+
+
+class Watched:
+    """Everything that the log of a chat showed from now on, in the browser's milliseconds."""
+
+    def __init__(self, chat) -> None:
+        self.page = chat.page
+        chat.locator(".qw-chat-log").evaluate(WATCH)
+
+    def clear(self) -> None:
+        self.page.evaluate("Object.assign(window.qwSeen, { states: [], frames: [] })")
+
+    def read(self) -> None:
+        """Take over what was seen until now."""
+        seen = self.page.evaluate("window.qwSeen")
+        self.asked, self.stopped, self.frames = seen["asked"], seen["stopped"], seen["frames"]
+        self.states: dict[str, list[dict]] = {}
+        for state in seen["states"]:
+            known = self.states.setdefault(state["variant"], [])
+            if not known or (known[-1]["tokens"], known[-1]["ended"]) != (
+                state["tokens"],
+                state["ended"],
+            ):
+                known.append(state)
+
+    def first_ms(self, variant: str) -> float:
+        """From the click to the first word of `variant` on the page."""
+        return self.states[variant][0]["at"] - self.asked
+
+    def rate(self, variant: str) -> float:
+        """Tokens a second between the first and the last state of `variant` on the page."""
+        first, last = self.states[variant][0], self.states[variant][-1]
+        return 1e3 * (last["tokens"] - first["tokens"]) / (last["at"] - first["at"])
+
+    def longest_frame_ms(self) -> float:
+        """The longest that the page stood still while anything was written."""
+        end = max(states[-1]["at"] for states in self.states.values())
+        shown = [at for at in self.frames if self.asked <= at <= end]
+        return max(b - a for a, b in itertools.pairwise(shown))

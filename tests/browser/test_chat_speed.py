@@ -1,0 +1,87 @@
+"""How fast the chat is for who looks at it, by the browser's clock: pytest --log-cli-level=INFO."""
+
+import logging
+import statistics
+
+import pytest
+from chatting import Watched
+
+pytestmark = [pytest.mark.browser, pytest.mark.exhaustive]
+
+log = logging.getLogger(__name__)
+PROMPTS = ("def area(width, height):", "class Stack:\n    def push(self, item):", "import os\n\n")
+ROUNDS = 4
+FIRST_MS = 300
+STILL_MS = 100  # what a person notices (Miller 1968)
+
+
+@pytest.fixture(scope="module")
+def chat(new_page, voila):
+    page = new_page("chat-speed")
+    page.goto(f"{voila}/voila/render/chat.ipynb")
+    page.get_by_text("answer one after the other").wait_for()
+    return page.locator("[data-view=chat]")
+
+
+def ask(chat, message: str) -> None:
+    chat.get_by_label("Message").fill(message)
+    chat.locator("button[data-call=ask]").click()
+
+
+def wait(chat) -> None:
+    chat.locator(".qw-chat-turn").last.locator(".qw-chat-answer:not([data-ended=''])").nth(
+        1
+    ).wait_for()
+    chat.locator(".qw-chat-log[aria-busy=false]").wait_for()
+
+
+def test_first_words_rates_and_frames(chat) -> None:
+    ask(chat, PROMPTS[0])  # freezes the model first
+    wait(chat)
+    watched = Watched(chat)
+    firsts, ratios, still = [], [], []
+    for message in PROMPTS * ROUNDS:
+        watched.clear()
+        ask(chat, message)
+        wait(chat)
+        watched.read()
+        original, quantized = watched.states
+        assert original == "original"
+        firsts.append(watched.first_ms(original))
+        ratios.append(watched.rate(quantized) / watched.rate(original))
+        still.append(watched.longest_frame_ms())
+    said = {
+        "first word, ms": (statistics.median(firsts), max(firsts)),
+        "int8 over fp32, tokens a second": (statistics.median(ratios), min(ratios)),
+        "longest frame, ms": (statistics.median(still), max(still)),
+    }
+    for name, (median, worst) in said.items():
+        log.info("%s: median %.2f, worst %.2f of %d", name, median, worst, len(firsts))
+    assert max(firsts) < FIRST_MS
+    assert statistics.median(ratios) > 1
+    assert statistics.median(still) < STILL_MS
+
+
+def test_stop_ends_at_the_token_at_hand(chat) -> None:
+    chat.locator("details summary").click()
+    chat.get_by_label("Longest answer, tokens").fill("400")
+    chat.page.keyboard.press("Tab")
+    watched = Watched(chat)
+    for message in PROMPTS:
+        chat.locator("button[data-call=forget]").click()
+        chat.locator(".qw-chat-turn").first.wait_for(state="detached")
+        watched.clear()
+        ask(chat, message)
+        chat.locator(".qw-chat-answer[data-tokens]").first.wait_for()
+        chat.locator("button[data-call=stop]").click()
+        chat.locator(".qw-chat-answer[data-ended=stopped]").first.wait_for()
+        watched.read()
+        states = watched.states["original"]
+        one_token = 1e3 / watched.rate("original")
+        shown = max(s["tokens"] for s in states if s["at"] <= watched.stopped)
+        late = states[-1]["at"] - watched.stopped
+        log.info(
+            "stopped %.0f ms after the click, a token takes %.1f ms; %d tokens were shown, %d came",
+            late, one_token, shown, states[-1]["tokens"],
+        )  # fmt: skip
+        assert late < FIRST_MS
