@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from workbench.smooth.search import AlphaSearch, search_alpha
     from workbench.smooth.smooth import Smoothing, smooth
     from workbench.train import finetune, learn_scales
+    from workbench.train.arguments import WorkbenchTrainingArguments
+    from workbench.train.trainer import WorkbenchTrainer
     from workbench.tune import Budget, widths
     from workbench.tune.allocate import allocate
     from workbench.tune.mixed import quantize_mixed
@@ -123,6 +125,8 @@ _HOMES = {
     "workbench.session": ("Job", "Session"),
     "workbench.smooth": ("AlphaSearch", "Smoothing", "search_alpha", "smooth"),
     "workbench.train": ("finetune", "learn_scales"),
+    "workbench.train.arguments": ("WorkbenchTrainingArguments",),
+    "workbench.train.trainer": ("WorkbenchTrainer",),
     "workbench.tune": (
         "Budget",
         "allocate",
@@ -171,6 +175,8 @@ __all__ = [
     "TaskScores",
     "WorkbenchConfig",
     "WorkbenchError",
+    "WorkbenchTrainer",
+    "WorkbenchTrainingArguments",
     "allocate",
     "bundled",
     "compare",

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from workbench.bench import measure_memory
-from workbench.bench.memory import STATUS
 from workbench.errors import WorkbenchError
 from workbench.models import load, save
+from workbench.ops.resident import STATUS
 
 
 def test_pylm_in_four_bits_takes_what_the_bits_say() -> None:
@@ -42,12 +42,13 @@ def test_freezing_peaks_at_the_float_model_and_one_layer(tmp_path: Path) -> None
 def test_frozen_floats_are_given_back() -> None:
     """After freezing, the process holds about as much less as the model does."""
     program = """
-from workbench.bench.memory import _nbytes, _resident, load, freeze, quantize
+from workbench.bench.memory import _nbytes, load, freeze, quantize
+from workbench.ops.resident import resident
 model = load("pylm").model
 quantize(model, weights="int8")
-before = _nbytes(model), _resident("VmRSS")
+before = _nbytes(model), resident()
 freeze(model)
-print(before[0] - _nbytes(model), before[1] - _resident("VmRSS"))
+print(before[0] - _nbytes(model), before[1] - resident())
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

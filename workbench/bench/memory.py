@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -14,12 +13,12 @@ from torch import nn
 from workbench.errors import WorkbenchError
 from workbench.models import load
 from workbench.ops.heap import trim
+from workbench.ops.resident import peak, reset_peak, resident
 from workbench.progress import track
 from workbench.quant import freeze, quantize
 from workbench.quant.qtypes import qtypes
 
 RANDOM = "llama-1b"  # what stands in the table for a large model: random weights, no download
-STATUS = Path("/proc/self/status")
 
 
 class MemoryRow(BaseModel):
@@ -68,11 +67,11 @@ def measure_here(name: str, dtype: str) -> MemoryRow:
     _warm_up(model, dtype)
     gc.collect()
     trim()  # what the heap only keeps would hide a new peak
-    start = _resident("VmRSS")
-    _reset_peak()
+    start = resident()
+    reset_peak()
     chosen = quantize(model, weights=dtype)
     freeze(model)
-    highest = _resident("VmHWM")
+    highest = peak()
     layers = {n: _nbytes(model.get_submodule(n), recurse=False) for n in chosen}
     return MemoryRow(
         model=name,
@@ -122,20 +121,6 @@ def _warm_up(model: nn.Module, dtype: str) -> None:
 def _nbytes(module: nn.Module, recurse: bool = True) -> int:
     tensors = [*module.parameters(recurse), *module.buffers(recurse)]
     return sum({t.data_ptr(): t.nbytes for t in tensors if t.numel()}.values())
-
-
-def _resident(field: str) -> int | None:
-    """Resident bytes of this process, now ("VmRSS") or at most ("VmHWM"); None off Linux."""
-    if not STATUS.exists():
-        return None
-    lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
-    return int(lines[field].split()[0]) * 1024
-
-
-def _reset_peak() -> None:
-    clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        clear.write_text("5")
 
 
 if __name__ == "__main__":

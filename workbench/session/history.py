@@ -145,7 +145,9 @@ class History:
         row = place, left.made.isoformat(), left.model_dump_json()
         with self._lock:
             self._ask(
-                lambda base: base.execute("INSERT OR REPLACE INTO left_recipes VALUES (?, ?, ?)", row),
+                lambda base: base.execute(
+                    "INSERT OR REPLACE INTO left_recipes VALUES (?, ?, ?)", row
+                ),
                 write=True,
             )
 

@@ -1,0 +1,194 @@
+"""Both trainers give the same logs where no accelerator changes the numbers or the order.
+
+The scenarios are those of transformers' own tests of its trainer.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    EarlyStoppingCallback,
+    HfArgumentParser,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from tests.train.helpers import build, losses, tiny_bert
+from workbench import WorkbenchTrainer, WorkbenchTrainingArguments
+from workbench.errors import WorkbenchError
+
+KINDS = pytest.mark.parametrize("kind", [Trainer, WorkbenchTrainer])
+
+
+def both(tmp_path, **keywords: Any) -> tuple[Trainer, Trainer]:
+    """The two trainers after training, with all that changes no more than rounding."""
+    found = []
+    for kind in (Trainer, WorkbenchTrainer):
+        given = {name: made() if name == "callbacks" else made for name, made in keywords.items()}
+        trainer = build(kind, tmp_path / kind.__name__, **given)
+        trainer.train()
+        found.append(trainer)
+    return found[0], found[1]
+
+
+def same_logs(one: Trainer, other: Trainer) -> None:
+    logs = [
+        [{k: v for k, v in row.items() if "runtime" not in k and "per_second" not in k} for row in
+         trainer.state.log_history]
+        for trainer in (one, other)
+    ]  # fmt: skip
+    assert len(logs[0]) == len(logs[1])
+    for row, ours in zip(*logs, strict=True):
+        assert ours == pytest.approx(row, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({}, id="defaults"),
+        pytest.param({"gradient_accumulation_steps": 3}, id="accumulation"),
+        pytest.param({"label_smoothing_factor": 0.1}, id="label smoothing"),
+        pytest.param({"eval_strategy": "epoch", "num_train_epochs": 2, "max_steps": -1},
+                     id="evaluation by epoch"),
+        pytest.param({"eval_strategy": "steps", "eval_steps": 2, "eval_on_start": True},
+                     id="evaluation by steps"),
+        pytest.param({"lr_scheduler_type": "cosine", "warmup_steps": 2, "weight_decay": 0.1,
+                      "max_grad_norm": 0.1}, id="schedule"),
+        pytest.param({"train_sampling_strategy": "group_by_length"}, id="group by length"),
+        pytest.param({"neftune_noise_alpha": 0.1}, id="noise"),
+        pytest.param({"dataloader_drop_last": True, "per_device_train_batch_size": 20,
+                      "max_steps": 5}, id="drop last"),
+        pytest.param({"include_num_input_tokens_seen": "non_padding"}, id="tokens seen"),
+        pytest.param({"optim": "adamw_torch"}, id="plain AdamW"),
+    ],
+)  # fmt: skip
+def test_the_same_arguments_give_the_same_logs(tmp_path, arguments) -> None:
+    plain, ours = both(tmp_path, **arguments)
+    same_logs(plain, ours)
+    assert "heap" in ours.choices.kept
+    for name, weight in plain.model.named_parameters():
+        torch.testing.assert_close(
+            dict(ours.model.named_parameters())[name], weight, rtol=1e-2, atol=1e-3
+        )
+
+
+def test_nothing_is_switched_on_with_none(tmp_path) -> None:
+    found = []
+    for kind in (Trainer, WorkbenchTrainer):
+        model = tiny_bert(dropout=0.1)
+        found.append(build(kind, tmp_path / kind.__name__, model, accelerate="none"))
+        found[-1].train()
+    plain, ours = found
+    assert losses(ours) == losses(plain)
+    assert ours.choices.rows == ()
+
+
+class Order(TrainerCallback):
+    """Writes down each event."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("on_"):
+            return lambda *_, **__: self.events.append(name)
+        return super().__getattribute__(name)
+
+
+def test_callbacks_are_called_in_the_same_order(tmp_path) -> None:
+    watchers = []
+
+    def made() -> list[Order]:
+        watchers.append(Order())
+        return [watchers[-1]]
+
+    both(tmp_path, callbacks=made, gradient_accumulation_steps=2, eval_strategy="steps",
+         eval_steps=3, save_strategy="steps", save_steps=3)  # fmt: skip
+    assert watchers[0].events == watchers[1].events
+    assert {"on_substep_end", "on_evaluate", "on_save", "on_train_end"} <= set(watchers[0].events)
+
+
+def test_early_stopping_stops_at_the_same_step(tmp_path) -> None:
+    keywords = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps",
+                "save_steps": 1, "save_total_limit": 1, "learning_rate": 0.3, "max_steps": 20,
+                "load_best_model_at_end": True}  # fmt: skip
+    plain, ours = both(
+        tmp_path, callbacks=lambda: [EarlyStoppingCallback(early_stopping_patience=2)], **keywords
+    )
+    assert ours.state.global_step == plain.state.global_step < 20
+    assert ours.state.best_global_step == plain.state.best_global_step
+    same_logs(plain, ours)
+
+
+@pytest.mark.parametrize(
+    "accelerate", ["none", ["heap", "attention"], ["by_length", "heap"]], ids=str
+)
+@pytest.mark.parametrize("stopped", [3, 8, 11])
+def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tmp_path, accelerate, stopped) -> None:
+    """Also within a later epoch, where the order of the rows has to be found again."""
+    keywords = {"max_steps": 14, "save_strategy": "steps", "save_steps": stopped,
+                "accelerate": accelerate}  # fmt: skip
+    whole = build(WorkbenchTrainer, tmp_path / "a", tiny_bert(dropout=0.1), **keywords)
+    whole.train()
+    part = build(WorkbenchTrainer, tmp_path / "b", tiny_bert(dropout=0.1), **keywords)
+    part.train(resume_from_checkpoint=str(tmp_path / "a" / f"checkpoint-{stopped}"))
+    assert part.choices.kept == whole.choices.kept
+    assert losses(part) == pytest.approx(losses(whole), rel=1e-5)
+    for name, weight in whole.model.named_parameters():
+        torch.testing.assert_close(dict(part.model.named_parameters())[name], weight)
+
+
+@KINDS
+def test_the_best_of_a_search_is_found(tmp_path, kind) -> None:
+    """With a backend of four lines: transformers' need packages, and all call the same methods."""
+    trainer = build(kind, tmp_path, model_init=lambda _trial=None: tiny_bert(), eval_strategy="steps",
+                    eval_steps=6)  # fmt: skip
+    found = {}
+    for rate in (1e-6, 1e-2):
+        trainer.args.learning_rate = rate
+        trainer.train(trial={"learning_rate": rate})
+        found[rate] = trainer.evaluate()["eval_loss"]
+    again = build(Trainer, tmp_path / "again", learning_rate=1e-2)
+    again.train()
+    assert found[1e-2] == pytest.approx(again.evaluate()["eval_loss"], rel=1e-4)
+    assert found[1e-6] != found[1e-2]
+
+
+@KINDS
+def test_a_model_of_our_own_loss_trains(tmp_path, kind) -> None:
+    def smooth_l1(outputs, labels, num_items_in_batch=None):
+        return torch.nn.functional.smooth_l1_loss(outputs.logits[:, 0], labels.float())
+
+    trainer = build(kind, tmp_path, compute_loss_func=smooth_l1)
+    trainer.train()
+    assert losses(trainer)[-1] < losses(trainer)[0]
+
+
+def test_arguments_are_read_from_a_command_line() -> None:
+    [args] = HfArgumentParser(WorkbenchTrainingArguments).parse_args_into_dataclasses(
+        ["--output_dir", "out", "--accelerate", "bf16,heap", "--use_cpu", "True"]
+    )
+    assert args.allowed == ("bf16", "heap")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"accelerate": ["warp"]}, "'warp' is unknown; allowed: 'auto', 'none', or some of"),
+        ({"accelerate": "bf16", "fp16": True}, "bf16, and fp16=True"),
+        ({"accelerate": ["by_length"], "train_sampling_strategy": "sequential"}, "sets the order"),
+        ({"accelerate": ["merge"], "auto_find_batch_size": True}, "auto_find_batch_size=True"),
+        ({"accelerate_share": 0.0}, "accelerate_share is 0.0"),
+    ],
+)
+def test_arguments_that_contradict_each_other_are_refused(tmp_path, arguments, told) -> None:
+    with pytest.raises(WorkbenchError, match=told):
+        WorkbenchTrainingArguments(str(tmp_path), use_cpu=True, **arguments)
+
+
+def test_arguments_of_transformers_are_refused_with_what_to_give(tmp_path) -> None:
+    args = TrainingArguments(str(tmp_path), use_cpu=True)
+    with pytest.raises(WorkbenchError, match="give WorkbenchTrainingArguments"):
+        WorkbenchTrainer(tiny_bert(), args)

@@ -1,0 +1,82 @@
+"""Batches of about one length, so that little of them is padding."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+
+from workbench.train.accelerators.base import Accelerator
+from workbench.train.lengths import lengths_of, lengths_vary, pads_to_the_longest
+
+BATCHES_SORTED = 50  # drawn together and sorted: little padding, and still a shuffle
+
+
+class LengthSampler(Sampler[int]):
+    """A shuffle by `seed` and pass in which the rows of an optimizer step have about one length.
+
+    transformers' own draws from the global generator: a resumed run would see other batches. The
+    longest batch comes first, so that memory runs out at the start or never.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], step: int, seed: int, epoch: Callable[[], int]
+    ) -> None:
+        self.lengths, self.step, self.seed, self.epoch = lengths, step, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch())
+        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        pool = self.step * BATCHES_SORTED
+        steps = []
+        for start in range(0, len(order), pool):
+            rows = sorted(order[start : start + pool], key=lambda i: self.lengths[i], reverse=True)
+            steps += [rows[i : i + self.step] for i in range(0, len(rows), self.step)]
+        short = [steps.pop()] if len(steps[-1]) < self.step else []
+        shuffled = [steps[i] for i in torch.randperm(len(steps), generator=generator).tolist()]
+        shuffled.sort(key=lambda rows: self.lengths[rows[0]] < max(self.lengths))  # stable
+        for rows in (*shuffled, *short):
+            yield from rows
+
+
+class ByLength(Accelerator):
+    """Length grouping, for collators that pad a batch to its longest row."""
+
+    name = "by_length"
+    brings = "batches of one length each, with little padding"
+    changes = "the order of the data"
+
+    def clash(self, args: Any) -> str | None:
+        """Another order was asked for."""
+        if args.train_sampling_strategy != "random":
+            return f"train_sampling_strategy={args.train_sampling_strategy!r} sets the order"
+        return None
+
+    def obstacle(self, trainer: Any) -> str | None:
+        """Rows have one length, or none that can be told, or are not padded by the batch."""
+        if lengths_of(trainer) is None:
+            return "the data do not tell the length of a row"
+        if not lengths_vary(trainer):
+            return "all rows have one length"
+        if not pads_to_the_longest(trainer):
+            return "the collator gives every batch one length"
+        return None
+
+    @contextmanager
+    def on(self, trainer: Any) -> Iterator[None]:
+        """Order the training data by `LengthSampler`."""
+        args = trainer.args
+        seed = args.seed if args.data_seed is None else args.data_seed
+        step = trainer._train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+        def make() -> LengthSampler:
+            return LengthSampler(
+                lengths_of(trainer), step, seed, lambda: int(trainer.state.epoch or 0)
+            )
+
+        with trainer.hooked(trainer.samplers, make):
+            yield

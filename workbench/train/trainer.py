@@ -1,0 +1,146 @@
+"""transformers' Trainer, made faster by what pays on this model, these data and this machine."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from torch import nn
+from torch.utils.data import Sampler
+from transformers import Trainer
+
+from workbench.errors import WorkbenchError
+from workbench.ops.heap import trim
+from workbench.train.accelerators import accelerators
+from workbench.train.accelerators.merged import split
+from workbench.train.arguments import WorkbenchTrainingArguments
+from workbench.train.choices import Choices
+from workbench.train.lengths import Rows
+from workbench.train.memory import out_of_memory
+from workbench.train.proof import differs
+from workbench.train.trial import choose, on, unmeasured
+from workbench.train.untouched import untouched
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Batch = dict[str, Any]
+
+
+class WorkbenchTrainer(Trainer):
+    """A drop-in for transformers' Trainer that says what it does to be faster.
+
+    `choices` tells what was switched on, why, and what it brought; a file beside each checkpoint
+    holds them too, and a resumed run takes them from there. Evaluation runs as in transformers.
+    """
+
+    args: WorkbenchTrainingArguments
+
+    def __init__(self, model: Any = None, args: Any = None, *rest: Any, **keywords: Any) -> None:
+        if args is None:
+            args = WorkbenchTrainingArguments("tmp_trainer")
+        if not isinstance(args, WorkbenchTrainingArguments):
+            raise WorkbenchError(
+                f"args are {type(args).__name__}; give WorkbenchTrainingArguments, which take "
+                "every argument that those take"
+            )
+        self.choices = Choices()
+        self.rows: Rows | None = None
+        self.compiled: tuple[nn.Module, Any] | None = None
+        self.around_loss: list[Callable[[], AbstractContextManager[Any]]] = []
+        self.rebatch: list[Callable[[Batch], Batch]] = []
+        self.samplers: list[Callable[[], Sampler[int]]] = []
+        self._chosen = False
+        super().__init__(model, args, *rest, **keywords)
+
+    @contextmanager
+    def hooked(self, hooks: list[T], hook: T) -> Iterator[None]:
+        """Have `hook` among the trainer's `around_loss`, `rebatch` or `samplers` for a block."""
+        hooks.append(hook)
+        try:
+            yield
+        finally:
+            hooks.remove(hook)
+
+    def differs(self, change: Callable[[Batch], Batch], batch: Batch) -> str | None:
+        """Why a changed batch would not give the same loss; None where it does."""
+        with untouched(self):
+            return differs(self, [batch], [change(dict(batch))])
+
+    def compute_loss_context_manager(self) -> ExitStack:
+        """What surrounds the loss, of training steps only."""
+        stack: ExitStack = super().compute_loss_context_manager()
+        if self.model.training:
+            for around in self.around_loss:
+                stack.enter_context(around())
+        return stack
+
+    def training_step(self, model: nn.Module, inputs: Any, *rest: Any, **keywords: Any) -> Any:
+        """One micro-batch, after the changes that switched-on accelerators make to it."""
+        for change in self.rebatch:
+            inputs = change(dict(inputs))
+        return super().training_step(model, inputs, *rest, **keywords)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        if self.samplers and (train_dataset is None or train_dataset is self.train_dataset):
+            return self.samplers[-1]()
+        return super()._get_train_sampler(train_dataset)
+
+    def _inner_training_loop(
+        self, batch_size: int | None = None, *rest: Any, **keywords: Any
+    ) -> Any:
+        """Choose before the first step, once; then train with what was chosen.
+
+        This is where transformers has made the model, loaded a checkpoint and set the arguments of
+        a hyper-parameter search. Where memory runs out before the first step is taken, it is taken
+        in smaller batches, as many as leave it the same.
+        """
+        whole = self._train_batch_size
+        size = whole
+        while True:
+            begun = self.state.global_step
+            with ExitStack() as stack:
+                if size != whole:
+                    stack.enter_context(split(self, size))
+                try:
+                    if not self._chosen:
+                        self._choose(keywords.get("resume_from_checkpoint"))
+                    kept = [accelerators[name] for name in self.choices.kept]
+                    stack.enter_context(on(self, kept))
+                    return super()._inner_training_loop(batch_size, *rest, **keywords)
+                except Exception as error:
+                    smaller = next((n for n in range(size - 1, 0, -1) if whole % n == 0), None)
+                    started = self.state.global_step > begun
+                    own = self.args.accelerate == "none" or self.args.auto_find_batch_size
+                    if own or started or smaller is None or not out_of_memory(error):
+                        raise
+                    size = smaller
+                finally:
+                    trim()
+            log.warning(
+                "Memory does not hold a batch of %s rows: going on with %s at a time, %s times a "
+                "step", whole, size, whole // size,
+            )  # fmt: skip
+
+    def _choose(self, checkpoint: str | None) -> None:
+        saved = None if checkpoint is None else Choices.load(Path(checkpoint))
+        if saved is not None:
+            self.choices = saved
+        elif self.args.allowed:
+            self.choices = choose(self) if self.args.accelerate_trial else unmeasured(self)
+        self._chosen = True
+        if self.choices.rows and not self.args.disable_tqdm and self.is_world_process_zero():
+            Console(stderr=True).print(self.choices.table())
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save and self.choices.rows:
+            self.choices.save(Path(output_dir or self.args.output_dir))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        gather = getattr(self.optimizer.optimizer, "consolidate_state_dict", None)
+        if gather is not None:  # every process sends what it keeps of the optimizer
+            gather()
+        super()._save_optimizer_and_scheduler(output_dir)
