@@ -22,7 +22,7 @@ def machine() -> dict[str, str | int | list[str]]:
         "processor": name,
         "architecture": platform.machine(),
         "system": platform.system(),
-        "cores": _usable_cores(),
+        "cores": len(usable_cores()),
         "threads": torch.get_num_threads(),
         "instruction_sets": [flag for flag in INSTRUCTION_SETS if flag in flags],
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
@@ -40,10 +40,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _usable_cores() -> int:
+def usable_cores() -> list[int]:
+    """The numbers of the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _processor() -> tuple[str, set[str]]:
