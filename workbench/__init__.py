@@ -17,6 +17,9 @@ from workbench.progress import Cancelled, reporting
 # Functions that share their module's name come from that module: mypy would confuse the two.
 if TYPE_CHECKING:
     from workbench.compare import Comparison, Difference, TaskScores, compare, differences, evaluate
+    from workbench.compress.distil import distil
+    from workbench.compress.importance import importance
+    from workbench.compress.prune import prune
     from workbench.export import Exported, export
     from workbench.graph.compile import Compiled, compile  # noqa: A004
     from workbench.models.bundled import bundled
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
     from workbench.tune.sweep import sweep
     from workbench.tune.tune import tune
     from workbench.tune.values import rotate_values
+    from workbench.waterfall import Waterfall, compress
 
 __version__ = "0.1.0"
 
@@ -124,6 +128,8 @@ _HOMES = {
     "workbench.recipe": ("Plan", "Recipe"),
     "workbench.session": ("Job", "Session"),
     "workbench.smooth": ("AlphaSearch", "Smoothing", "search_alpha", "smooth"),
+    "workbench.compress": ("distil", "importance", "prune"),
+    "workbench.waterfall": ("Waterfall", "compress"),
     "workbench.train": ("finetune", "learn_scales"),
     "workbench.train.arguments": ("WorkbenchTrainingArguments",),
     "workbench.train.trainer": ("WorkbenchTrainer",),
@@ -173,6 +179,7 @@ __all__ = [
     "Smoothing",
     "Statistics",
     "TaskScores",
+    "Waterfall",
     "WorkbenchConfig",
     "WorkbenchError",
     "WorkbenchTrainer",
@@ -181,18 +188,22 @@ __all__ = [
     "bundled",
     "compare",
     "compile",
+    "compress",
     "coverage",
     "dequantize",
     "differences",
+    "distil",
     "evaluate",
     "export",
     "finetune",
     "freeze",
+    "importance",
     "judge",
     "learn_scales",
     "load",
     "load_into",
     "observe",
+    "prune",
     "qfloat8",
     "qfloat8_e4m3fn",
     "qfloat8_e4m3fnuz",

@@ -39,6 +39,8 @@ from workbench.ops import fused, native
 from workbench.progress import reporting
 from workbench.quant import QLinear, QuantArgs, against_float, freeze, quantize
 from workbench.study import Study, Variant
+from workbench.waterfall import Waterfall
+from workbench.waterfall import page as waterfall_page
 
 WIDE = 120  # columns where the output is no terminal, so that a log keeps its tables whole
 
@@ -285,6 +287,18 @@ def show_models(report: ModelReport) -> None:
     for table in model_tables.model_tables(report):
         screen.print(table)
     for sentence in model_tables.model_sentences(report):
+        screen.print(sentence)
+
+
+def show_waterfall(found: Waterfall) -> None:
+    """Print what each step of making a model smaller brought."""
+    screen = console()
+    for what, rows in waterfall_page.tables(found).items():
+        table = Table(*rows[0], title=f"{found.title}: {what}", title_justify="left")
+        for row in rows:
+            table.add_row(*row.values())
+        screen.print(table)
+    for sentence in found.notes:
         screen.print(sentence)
 
 

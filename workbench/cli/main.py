@@ -5,10 +5,22 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from workbench.cli import bench, chat, doctor, evaluate, export, lab, report, run, serve
+from workbench.cli import (
+    bench,
+    chat,
+    compress,
+    doctor,
+    evaluate,
+    export,
+    lab,
+    report,
+    run,
+    serve,
+    train,
+)
 from workbench.errors import WorkbenchError
 
-COMMANDS = (run, evaluate, report, export, chat, lab, serve, bench, doctor)
+COMMANDS = (run, evaluate, report, export, train, compress, chat, lab, serve, bench, doctor)
 """Modules with `add(commands)`, which adds a parser whose `command` default does the work."""
 
 DESCRIPTION = """\
@@ -20,6 +32,8 @@ See which activation channels break 8-bit arithmetic, smooth them, quantize, com
   workbench evaluate pylm                      quantized beside its original on tasks, and tested
   workbench report pylm --out report.html      all of that as one page to hand over
   workbench export pylm --to gguf OUT          a model as other engines take it
+  workbench train minilm --train A.tsv ...     fine-tune a classifier, or distil a smaller one
+  workbench compress recipe.json --out small   distil, prune, quantize; each step measured
   workbench chat pylm                          the original and int8 answer side by side
   workbench lab                                JupyterLab on the workbench notebook
   workbench serve                              the same notebook as an app, under Voila

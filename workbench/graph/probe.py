@@ -148,6 +148,27 @@ class Prober:
             if grad is not None
         }
 
+    def reached(self, pairs: Pairs, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Which input channels of each maker's reader follow its `chosen` ones: bool [K], by [N].
+
+        No two makers may have a reader in common. None follow where the reader got another shape.
+        """
+        after: dict[str, Tensor] = {}
+        generator = torch.Generator().manual_seed(4)
+
+        def disturb(name: str, y: Tensor) -> Tensor:
+            noise = torch.randn(y.shape, generator=generator).to(y) * (1 + 3 * y.std())
+            return y + noise * chosen[name].to(y)
+
+        with torch.no_grad(), self._changing(pairs, disturb), self._reading(after.__setitem__):
+            run(self.model, self.batch)
+        found = {}
+        for maker, reader in pairs.items():
+            before, now = self.inputs[reader], after[reader]
+            moved = before != now if before.shape == now.shape else torch.zeros_like(before) > 0
+            found[maker] = moved.flatten(0, -2).any(0)
+        return found
+
     def _channels(self, reader: str) -> Tensor:
         return torch.arange(self.inputs[reader].shape[-1])
 

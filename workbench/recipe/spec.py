@@ -21,6 +21,7 @@ from workbench.errors import WorkbenchError
 from workbench.ops import implementations
 from workbench.quant import QuantArgs, Slower
 from workbench.recipe.code import recipe_code
+from workbench.recipe.compression import CompressionSpec
 from workbench.tune import WIDTHS, Budget, algorithms
 
 VERSION = 1
@@ -172,8 +173,9 @@ class TrainingSpec(_Spec):
 class Recipe(_Spec):
     """Model, calibration, smoothing, quantization, training: all that a session needs.
 
-    `smoothing` and `training` are None for none; `rotation` turns the residual stream of the float
-    model first (`workbench.rotate`).
+    `smoothing`, `training` and `compression` are None for none, and the last is a path of its own
+    (`workbench.compress`); `rotation` turns the residual stream of the float model first
+    (`workbench.rotate`).
     """
 
     version: int = VERSION
@@ -183,6 +185,7 @@ class Recipe(_Spec):
     smoothing: SmoothingSpec | None = SmoothingSpec()
     quantization: QuantizationSpec = QuantizationSpec()
     training: TrainingSpec | None = None
+    compression: CompressionSpec | None = None
     seed: int = Field(default=0, ge=0)
 
     @field_validator("version")

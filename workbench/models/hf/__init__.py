@@ -4,6 +4,7 @@ from workbench.models.formats import METHOD
 from workbench.models.hf.causal import QuantizedModelForCausalLM
 from workbench.models.hf.config import ClaimedConfig, WorkbenchConfig
 from workbench.models.hf.quantizer import WorkbenchQuantizer, attach, mark
+from workbench.models.hf.shapes import install
 from workbench.quant.freeze import when_frozen
 from workbench.quant.quantize import when_changed
 
@@ -11,9 +12,10 @@ __all__ = ["METHOD", "QuantizedModelForCausalLM", "WorkbenchConfig", "attach", "
 
 
 def register() -> None:
-    """Tell transformers of our quantizer; called when its models are imported."""
+    """Tell transformers of our quantizer and shapes; called when its models are imported."""
     from transformers.quantizers import auto
 
+    install()
     auto.AUTO_QUANTIZATION_CONFIG_MAPPING[METHOD] = WorkbenchConfig
     auto.AUTO_QUANTIZER_MAPPING[METHOD] = WorkbenchQuantizer
     if attach not in when_frozen:

@@ -1,0 +1,24 @@
+"""Smaller models: distillation and structured pruning."""
+
+from workbench.compress.distil import Learned, Training, distil
+from workbench.compress.examples import Examples
+from workbench.compress.importance import Importance, importance
+from workbench.compress.losses import Distillation
+from workbench.compress.prune import Pruned, prune
+from workbench.compress.students import classifier, of_layers
+from workbench.compress.targets import Target
+
+__all__ = [
+    "Distillation",
+    "Examples",
+    "Importance",
+    "Learned",
+    "Pruned",
+    "Target",
+    "Training",
+    "classifier",
+    "distil",
+    "importance",
+    "of_layers",
+    "prune",
+]

@@ -1,0 +1,284 @@
+"""Train a model on texts: on its own, or to do as a teacher does."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from workbench.compress.examples import Examples
+from workbench.compress.losses import Distillation
+from workbench.errors import WorkbenchError
+from workbench.models.atomic import replacing, write_text
+from workbench.models.loaded import LoadedModel
+
+if TYPE_CHECKING:
+    from workbench.compress.trainer import TextTrainer
+
+RECORD = "learned.json"
+RUN = "run.json"
+LOGS = 100  # points of a curve
+
+
+class Training(BaseModel):
+    """How long and how fast; `frozen` are patterns of parameters that stay as they are.
+
+    The learning rate rises over `warmup` (a share of the steps) and then falls to 0. The held-out
+    texts judge `judgements` times, and the best weights are kept. `bf16` multiplies matrices in
+    bfloat16, with weights in float32.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    epochs: float = Field(default=2.0, gt=0)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=5e-5, gt=0, allow_inf_nan=False)
+    warmup: float = Field(default=0.06, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    judgements: int = Field(default=4, ge=1)
+    frozen: tuple[str, ...] = ()
+    bf16: bool = False
+    seed: int = Field(default=0, ge=0)
+
+    def steps(self, examples: int) -> int:
+        """Optimizer steps on so many examples."""
+        return max(1, round(self.epochs * -(-examples // self.batch_size)))
+
+
+class Learned(BaseModel):
+    """The curve of a run: the loss by steps, and `metric` of the held-out texts by steps.
+
+    The weights are those after `kept` steps. `seconds` are of training and judging, without what
+    an interruption lost.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    run: str
+    losses: dict[int, float]
+    metric: str
+    judged: dict[int, float]
+    kept: int
+    seconds: float
+
+
+def distil(
+    student: LoadedModel,
+    train: Examples,
+    held_out: Examples,
+    folder: Path | str,
+    *,
+    teacher: LoadedModel | None = None,
+    distillation: Distillation | None = None,
+    training: Training | None = None,
+) -> Learned:
+    """Train the model of `student` in place and write it to `folder`, as transformers does.
+
+    With a `teacher` the loss is that of `distillation`; without, the student's own. Held-out texts
+    judge by accuracy where they have labels, else by the loss. A run that was interrupted, even by
+    SIGKILL, goes on from its last checkpoint, beside the folder, to the same result; one that is
+    finished is read. A cancel is obeyed between two steps. Raises WorkbenchError where tokenizers,
+    classes or layers do not fit, and for a folder that holds another run.
+    """
+    training, distillation = training or Training(), distillation or Distillation()
+    folder = Path(folder).expanduser()
+    if teacher is not None:
+        _same_tokenizer(student, teacher)
+    run = _digest(student.model, train, held_out, teacher, distillation, training)
+    done = _finished(folder, run)
+    if done is not None:
+        _restore(student.model, folder)
+        return done
+    work = folder.with_name(f"{folder.name}.part")
+    _claim(work, run)
+    with _private_state(student.model, training.frozen):
+        trainer = _trainer(student, train, held_out, work, training)
+        example = {n: torch.tensor([v]) for n, v in train[0].items() if n != "labels"}
+        trainer.teach(None if teacher is None else teacher.model, distillation, example)
+        try:
+            trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+        finally:
+            trainer.release()
+    learned = _learned(run, trainer)
+    with replacing(folder) as made:
+        student.model.save_pretrained(made)
+        student.tokenizer.save_pretrained(made)
+        write_text(made / RECORD, learned.model_dump_json(indent=2) + "\n")
+    shutil.rmtree(work)
+    return learned
+
+
+def _same_tokenizer(student: LoadedModel, teacher: LoadedModel) -> None:
+    if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+        raise WorkbenchError(
+            f"{student.name} and its teacher {teacher.name} have different tokenizers, so they "
+            "read different texts: take a student with the teacher's vocabulary"
+        )
+
+
+def _digest(
+    student: nn.Module,
+    train: Examples,
+    held_out: Examples,
+    teacher: LoadedModel | None,
+    distillation: Distillation,
+    training: Training,
+) -> str:
+    """A hash of all that decides the result."""
+    found = hashlib.sha256()
+    for one in (student, *([] if teacher is None else [teacher.model])):
+        for name, tensor in one.state_dict().items():
+            found.update(f"{name} {tuple(tensor.shape)} {tensor.double().sum().item()!r}".encode())
+    how = distillation.model_dump_json() if teacher is not None else ""
+    for text in (train.digest(), held_out.digest(), how, training.model_dump_json()):
+        found.update(text.encode())
+    return found.hexdigest()[:16]
+
+
+def _finished(folder: Path, run: str) -> Learned | None:
+    """What a run that ended left in `folder`."""
+    record = folder / RECORD
+    if not record.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise WorkbenchError(f"{folder} holds something else; give a new folder")
+        return None
+    try:
+        learned = Learned.model_validate_json(record.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise WorkbenchError(f"{record} is damaged: give a new folder") from error
+    if learned.run != run:
+        raise WorkbenchError(
+            f"{folder} holds a run with another model, data or settings; give a new folder"
+        )
+    return learned
+
+
+def _restore(model: nn.Module, folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+
+
+def _claim(work: Path, run: str) -> None:
+    """Make `work` this run's; raises WorkbenchError where it is another's."""
+    said = work / RUN
+    if said.is_file() and json.loads(said.read_text(encoding="utf-8")) != run:
+        raise WorkbenchError(
+            f"{work} holds an interrupted run with another model, data or settings; remove it, or "
+            "give a new folder"
+        )
+    write_text(said, json.dumps(run))
+
+
+def _last_checkpoint(work: Path) -> str | None:
+    """The newest checkpoint that is whole: its state is written last."""
+    found = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    for path in reversed(found):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+            continue
+        return str(path)
+    return None
+
+
+@contextmanager
+def _private_state(model: nn.Module, frozen: Sequence[str]) -> Iterator[None]:
+    """Freeze what matches; afterwards every parameter, the mode and torch's seed are as before."""
+    before = {name: p.requires_grad for name, p in model.named_parameters()}
+    was_training = model.training
+    missing = [one for one in frozen if not any(fnmatch(name, one) for name in before)]
+    if missing:
+        raise WorkbenchError(
+            f"no parameter is named {missing[0]!r}; there are for example: "
+            f"{', '.join(list(before)[:3])}"
+        )
+    with torch.random.fork_rng():
+        try:
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad = not any(fnmatch(name, one) for one in frozen)
+            yield
+        finally:
+            model.train(was_training)
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad = before[name]
+                parameter.grad = None
+
+
+def _trainer(
+    student: LoadedModel, train: Examples, held_out: Examples, work: Path, how: Training
+) -> "TextTrainer":
+    from transformers import (
+        DataCollatorForLanguageModeling,
+        DataCollatorWithPadding,
+        PrinterCallback,
+        TrainingArguments,
+    )
+
+    from workbench.compress.trainer import Reports, TextTrainer
+
+    labelled = "labels" in held_out[0]
+    steps = how.steps(len(train))
+    every = max(1, steps // how.judgements)
+    arguments = TrainingArguments(
+        output_dir=str(work),
+        max_steps=steps,
+        per_device_train_batch_size=how.batch_size,
+        per_device_eval_batch_size=4 * how.batch_size,
+        learning_rate=how.learning_rate,
+        warmup_steps=round(how.warmup * steps),
+        weight_decay=how.weight_decay,
+        bf16=how.bf16,
+        use_cpu=not torch.cuda.is_available(),
+        seed=how.seed,
+        logging_steps=max(1, steps // LOGS),
+        eval_strategy="steps",
+        eval_steps=every,
+        save_steps=every,
+        save_total_limit=1,  # and the best
+        load_best_model_at_end=True,
+        metric_for_best_model="accuracy" if labelled else "loss",
+        label_names=["labels"] if labelled or student.kind == "causal-lm" else [],
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to=[],
+    )
+    if student.kind == "causal-lm":
+        collate: Any = DataCollatorForLanguageModeling(student.tokenizer, mlm=False)
+    else:
+        collate = DataCollatorWithPadding(student.tokenizer)
+    trainer = TextTrainer(
+        model=student.model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=held_out,
+        data_collator=collate,
+        compute_metrics=_accuracy if labelled else None,
+        callbacks=[Reports("training")],
+    )
+    trainer.remove_callback(PrinterCallback)  # progress is told by `Reports`
+    trainer.can_return_loss = True  # also of texts without labels
+    return trainer
+
+
+def _accuracy(found: Any) -> dict[str, float]:
+    return {"accuracy": float((found.predictions.argmax(-1) == found.label_ids).mean())}
+
+
+def _learned(run: str, trainer: "TextTrainer") -> Learned:
+    log = trainer.state.log_history
+    metric = trainer.args.metric_for_best_model
+    return Learned(
+        run=run,
+        losses={row["step"]: row["loss"] for row in log if "loss" in row},
+        metric=metric,
+        judged={row["step"]: row[f"eval_{metric}"] for row in log if f"eval_{metric}" in row},
+        kept=trainer.state.best_global_step or trainer.state.global_step,
+        seconds=log[-1]["seconds"],
+    )
