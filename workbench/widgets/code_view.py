@@ -48,7 +48,7 @@ class CodeView(View):
         self._loaded: Recipe | None = None
         self._added = (-1, False)
         super().__init__(session, **keywords)
-        self.observe(self._compare, "against")
+        self.observe(self._show_changes, "against")
 
     @t.validate("against")
     def _is_known(self, proposal: dict[str, Any]) -> str:
@@ -113,9 +113,9 @@ class CodeView(View):
         self.others = others
         if self.against not in [key for key, _ in others]:
             self.against = "default"
-        self._compare()
+        self._show_changes()
 
-    def _compare(self, _: Any = None) -> None:
+    def _show_changes(self, _: Any = None) -> None:
         found = diff(self._other(), self.session.recipe)
         self.changes = [vars(change) for change in found]
 

@@ -101,6 +101,12 @@ function options(select, values, chosen) {
   select.value = chosen;
 }
 
+const WORK = {
+  load: "loading the model", observe: "gathering statistics", calibrate: "calibrating", freeze: "freezing", compare: "comparing", save: "saving",
+  sweep: "measuring alphas", suggest: "searching alphas", error: "measuring these layers", sensitivity: "predicting damage", allocate: "allocating bits",
+  time: "measuring speed", profile: "timing the layers", pair: "measuring A and B", answer: "answering", chat: "answering", train: "training",
+};
+
 /** Progress of this view's newest job (if it is one of `verbs`), with the time left and a way to stop it. */
 function jobBar(model, verbs = null) {
   const bar = h("progress", { max: 1, "aria-label": "progress" });
@@ -118,7 +124,7 @@ function jobBar(model, verbs = null) {
     bar.hidden = cancel.hidden = !active;
     if (job.total) bar.value = job.done / job.total;
     else bar.removeAttribute("value");
-    const parts = active ? [job.what || `${job.verb}: ${job.state}`] : [`${job.verb}: ${job.state}`];
+    const parts = active ? [job.what || (job.state === "queued" ? "waiting for its turn" : WORK[job.verb] ?? job.verb)] : [`${job.verb}: ${job.state}`];
     if (active && job.total) parts.push(`${job.done} of ${job.total}`);
     if (active && job.paused) parts.push("paused");
     else if (active && job.remaining !== null) parts.push(`about ${Math.ceil(job.remaining)} s left`);
