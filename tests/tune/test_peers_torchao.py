@@ -1,6 +1,7 @@
 """torchao's SmoothQuant, AWQ and GPTQ on the same layers and inputs: ours lose no more.
 
-torchao packs 4-bit weights of GPTQ with mslk, which needs CUDA, so GPTQ is compared at 8 bits.
+All with 8 bits a row, where both have one grid. torchao packs the 4-bit weights of GPTQ with mslk,
+which needs CUDA; those of AWQ have fractional zero points on the CPU, and ours whole ones.
 """
 
 import copy
@@ -17,7 +18,6 @@ pytest.importorskip("torchao", reason="torchao is not installed: pip install '.[
 
 from torchao.prototype.awq import AWQConfig
 from torchao.prototype.gptq import api as gptq_api
-from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
 from torchao.prototype.smoothquant import SmoothQuantConfig
 from torchao.quantization import (
     Int8DynamicActivationInt8WeightConfig,
@@ -85,7 +85,9 @@ def test_smoothing_loses_no_more_and_has_their_scales(subject, alpha) -> None:
     ours = copy.deepcopy(model)
     smoothing = wb.smooth(ours, wb.observe(model, [{"x": x}]), alpha)
     theirs = peer.linear.weight.act_pre_scale.reciprocal()
-    torch.testing.assert_close(smoothing.groups[0].scales, theirs, rtol=1e-4, atol=0)
+    live = x.abs().amax(0) > 0.01  # they add 1e-7 to both maxima, and we take 1 for dead channels
+    scales = smoothing.groups[0].scales
+    torch.testing.assert_close(scales[live], theirs[live], rtol=1e-4, atol=0)
     per_token = wb.QuantArgs(granularity="token", dynamic=True)
     wb.quantize(ours, "int8", per_token)
     wb.freeze(ours)
@@ -94,9 +96,9 @@ def test_smoothing_loses_no_more_and_has_their_scales(subject, alpha) -> None:
 
 def test_awq_loses_no_more(subject) -> None:
     model, x = subject
-    peer = converted(subject, AWQConfig, PrototypeInt4WeightOnlyConfig(group_size=128))
+    peer = converted(subject, AWQConfig, Int8WeightOnlyConfig())
     ours = copy.deepcopy(model)
-    wb.quantize(ours, wb.QuantArgs(dtype="int4", granularity="group", symmetric=False))
+    wb.quantize(ours, "int8")
     tune(ours, [{"x": x}], "awq")
     wb.freeze(ours)
     assert error(subject, ours) <= SLACK * error(subject, peer)
@@ -115,7 +117,8 @@ def test_gptq_loses_no_more(subject) -> None:
     scope = dict(vars(gptq_api))
     exec(source, scope)
     base = Int8WeightOnlyConfig()
-    config = gptq_api.GPTQConfig(step="convert", base_config=base)
+    width = x.shape[1]  # blocks that are narrower than a row would decide on its scale alone
+    config = gptq_api.GPTQConfig("convert", base, gptq_quantize_block_size=width)
     gram = 2 * x.T @ x / len(x)
     found = scope["gptq_quantize"](gram, model.linear.weight.detach().clone(), config)
     assert isinstance(found, Int8Tensor)
