@@ -76,7 +76,7 @@ def new_page(chromium, pictures) -> Iterator[Callable[[str], "Page"]]:
 def pictures(tmp_path_factory) -> Path:
     """Where screenshots go: WORKBENCH_PICTURES, or a temporary folder.
 
-    Those of the README, `workbench.png` and `alpha.png`, are copied from there to `docs/pictures`.
+    Those of the README, named as in `docs/pictures`, are copied from there.
     """
     folder = os.environ.get("WORKBENCH_PICTURES")
     made = Path(folder) if folder else tmp_path_factory.mktemp("pictures")
