@@ -48,7 +48,7 @@ def visit(chromium, address):
         context = chromium.new_context(viewport={"width": 1366, "height": 900})
         opened.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(180_000)
         started = time.monotonic()
         page.goto(f"{address}/voila/render/{path}", wait_until="commit")
         if live:
