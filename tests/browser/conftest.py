@@ -59,7 +59,7 @@ def new_page(chromium, pictures) -> Iterator[Callable[[str], "Page"]]:
 
     def open_page(name: str) -> "Page":
         page = opened[name] = chromium.new_page(viewport={"width": 1280, "height": 2200})
-        page.set_default_timeout(90_000)
+        page.set_default_timeout(180_000)
         page.on("pageerror", lambda error: wrong.append(f"{name}: {error}"))
         return page
 
@@ -76,7 +76,7 @@ def new_page(chromium, pictures) -> Iterator[Callable[[str], "Page"]]:
 def pictures(tmp_path_factory) -> Path:
     """Where screenshots go: WORKBENCH_PICTURES, or a temporary folder.
 
-    Those of the README, `workbench.png` and `alpha.png`, are copied from there to `docs/pictures`.
+    Those of the README, named as in `docs/pictures`, are copied from there.
     """
     folder = os.environ.get("WORKBENCH_PICTURES")
     made = Path(folder) if folder else tmp_path_factory.mktemp("pictures")
@@ -142,7 +142,7 @@ def _server(
 
 
 def _wait_until_listening(server: subprocess.Popen, port: int) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while time.monotonic() < end:
         assert server.poll() is None, "the server ended"
         try:

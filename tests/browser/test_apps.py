@@ -48,7 +48,7 @@ def visit(chromium, address):
         context = chromium.new_context(viewport={"width": 1366, "height": 900})
         opened.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(180_000)
         started = time.monotonic()
         page.goto(f"{address}/voila/render/{path}", wait_until="commit")
         if live:
@@ -195,7 +195,8 @@ def test_report_card_measures_and_prints(visit, pictures) -> None:
     float_, quantized = (float(row.get_attribute(f"data-{key}")) for key in ("float", "quantized"))
     assert float_ < quantized < 1.05 * float_
     assert page.locator("[data-view=report] tr[data-layer]").count() == 29
-    page.screenshot(path=pictures / "report-card.png", full_page=True)
+    page.set_viewport_size({"width": 1280, "height": 1100})
+    page.locator("[data-view=report]").screenshot(path=pictures / "report.png")
     page.emulate_media(media="print")
     assert not page.get_by_role("button", name="Make the card").is_visible()
     assert page.locator("[data-view=report] .qw-report-title").is_visible()

@@ -37,7 +37,7 @@ def answers(chat) -> list:
 def test_both_write_what_generate_gives(chat, pictures) -> None:
     say(chat, PROMPT)
     original, quantized = answers(chat)
-    chat.page.screenshot(path=pictures / "chat.png")
+    chat.screenshot(path=pictures / "chat.png")
     loaded = wb.load("pylm")
     ids = loaded.tokenizer(PROMPT, add_special_tokens=False, return_tensors="pt")["input_ids"]
     out = loaded.model.generate(input_ids=ids, max_new_tokens=64, do_sample=False)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from drawn import Plot
+from drawn import Plot, brightness
 from stage import repaint_ms, show
 
 pytestmark = pytest.mark.browser
@@ -305,6 +305,18 @@ def test_what_is_chosen_shows_without_colours(chromium, pictures) -> None:
     assert styles[0] != styles[1]
     page.screenshot(path=pictures / "bits-high-contrast.png")
     context.close()
+
+
+@pytest.mark.parametrize(
+    "host", ["", "--colab-primary-text-color: #eee; --colab-primary-surface-color: #222"]
+)
+def test_hosts_without_jupyterlabs_colours_are_followed_into_the_dark(page, host) -> None:
+    show(page, "alpha_explorer", alpha_traits(64))
+    assert brightness(page, "section.qw", "backgroundColor") > 0.9
+    page.evaluate("own => document.documentElement.style = 'color-scheme: dark; ' + own", host)
+    assert brightness(page, "section.qw", "backgroundColor") < 0.2
+    assert brightness(page, "h3", "color") > 0.7
+    assert brightness(page, ".qw select", "backgroundColor") < 0.3
 
 
 def test_repaint_is_quick_at_the_size_of_a_large_model(page) -> None:

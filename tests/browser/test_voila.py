@@ -58,7 +58,7 @@ def test_page_loads_and_draws_the_channels_of_the_default_model(bench, voila, pi
 def test_heatmap_pixels_are_the_ratios(bench, pictures) -> None:
     bench.click("[data-tab=where]")
     bench.wait_for_selector("canvas.qw-heat")
-    bench.screenshot(path=pictures / "voila-where.png")
+    bench.locator("[data-view=outliers]").screenshot(path=pictures / "outliers.png")
     canvas = bench.locator("canvas.qw-heat")
     top = float(canvas.get_attribute("data-top"))
     found = seen(MODEL, *QKV)
@@ -146,9 +146,12 @@ def test_comparison_shows_what_a_script_measures(bench, pictures) -> None:
     grid = bench.locator("[data-view=layers] .qw-scroll")
     assert grid.evaluate("node => node.scrollWidth <= node.clientWidth"), "a column is cut off"
     bench.click("[data-tab=which]")
-    bench.screenshot(
-        path=pictures / "workbench.png", clip={"x": 0, "y": 0, "width": 1280, "height": 1920}
-    )
+    bench.set_viewport_size({"width": 1280, "height": 760})
+    for step, name in (("observe", "workbench"), ("compare", "compare")):
+        go(bench, step)
+        bench.screenshot(path=pictures / f"{name}.png")
+    bench.set_viewport_size({"width": 1280, "height": 2200})
+    go(bench, "all")
 
 
 def test_another_model_loads_and_dark_theme_reads(new_page, voila, pictures) -> None:

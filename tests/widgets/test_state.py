@@ -69,3 +69,13 @@ def test_what_calibrating_needed_is_given_back(real) -> None:
         assert real.submit(verb).wait().state == "done"
     grown = held() - before
     assert grown < MOST_MEMORY, f"{grown:,} bytes"
+
+
+def test_a_page_of_views_can_be_exported(session) -> None:
+    from ipywidgets.embed import embed_data
+
+    from workbench.widgets import Workbench
+
+    made = embed_data(views=[Workbench(session)])
+    assert made["view_specs"]
+    assert len(made["manager_state"]["state"]) > 11

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # whose parts load when they are used: a kernel starts without them
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 RESAMPLES = 9999
 
@@ -39,7 +39,7 @@ def mcnemar(reference: ArrayLike, candidate: ArrayLike) -> Flips:
     before, after = np.asarray(reference, bool), np.asarray(candidate, bool)
     _same_length(before, after)
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
-    p = stats.binomtest(won, lost + won).pvalue if lost + won else 1.0
+    p = scipy.stats.binomtest(won, lost + won).pvalue if lost + won else 1.0
     return Flips(lost, won, float(p))
 
 
@@ -70,7 +70,7 @@ def bootstrap_difference(
     def mean(total: NDArray, weight: NDArray, axis: int = -1) -> NDArray:
         return total.sum(axis) / weight.sum(axis)
 
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (difference * share, share),
         mean,
         paired=True,
@@ -87,7 +87,7 @@ def bootstrap_difference(
 def adjusted(p_values: ArrayLike) -> list[float]:
     """p-values that keep the share of false discoveries among several tests (Benjamini 1995)."""
     values = np.asarray(p_values, float)
-    return stats.false_discovery_control(values).tolist() if len(values) else []
+    return scipy.stats.false_discovery_control(values).tolist() if len(values) else []
 
 
 def _same_length(first: NDArray, second: NDArray) -> None:

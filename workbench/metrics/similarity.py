@@ -1,7 +1,7 @@
 """Whether two sets of embeddings of the same texts have the same neighbours, in the same order."""
 
+import scipy  # whose parts load when they are used: a kernel starts without them
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 
@@ -31,7 +31,7 @@ def ranking_agreement(reference: Tensor, candidate: Tensor) -> float:
 
     def ranks(embeddings: Tensor) -> Tensor:
         others = _similarity(embeddings)[off].view(len(embeddings), -1)
-        found = torch.as_tensor(rankdata(others.cpu().numpy(), axis=1))
+        found = torch.as_tensor(scipy.stats.rankdata(others.cpu().numpy(), axis=1))
         return torch.nn.functional.normalize(found - found.mean(1, keepdim=True), dim=1)
 
     return (ranks(reference) * ranks(candidate)).sum(1).mean().item()

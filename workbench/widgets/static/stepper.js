@@ -10,7 +10,7 @@ function render({ model, el }) {
   const name = h("span", { class: "qw-step-model" });
 
   const names = () => model.get("steps").map(([step]) => step);
-  const following = () => names()[names().indexOf(model.get("step")) + 1];
+  const following = () => (model.get("step") === "all" ? undefined : names()[names().indexOf(model.get("step")) + 1]);
 
   function go(step) {
     if (!step) return;
