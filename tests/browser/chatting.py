@@ -6,10 +6,13 @@ WATCH = """
 (log) => {
   const seen = window.qwSeen = { asked: 0, stopped: 0, states: [], frames: [] };
   const button = (call) => document.querySelector(`[data-view=chat] button[data-call=${call}]`);
-  button("ask").addEventListener("click", () => { seen.asked = performance.now(); }, true);
+  const turns = () => [...log.querySelectorAll(".qw-chat-turn")];
+  button("ask").addEventListener("click", () => {
+    Object.assign(seen, { asked: performance.now(), before: turns().length });
+  }, true);
   button("stop").addEventListener("click", () => { seen.stopped = performance.now(); }, true);
   new MutationObserver(() => {
-    const turn = [...log.querySelectorAll(".qw-chat-turn")].at(-1);
+    const turn = turns()[seen.before];
     for (const answer of turn?.querySelectorAll(".qw-chat-answer") ?? []) {
       const { variant, tokens, ended } = answer.dataset;
       if (tokens) seen.states.push({ variant, tokens: +tokens, ended, at: performance.now() });
@@ -19,6 +22,23 @@ WATCH = """
   requestAnimationFrame(frame);
 }
 """
+
+
+def ask(chat, message: str) -> None:
+    """Send `message`, and see it among what was said."""
+    turns = chat.locator(".qw-chat-turn")
+    before = turns.count()
+    chat.get_by_label("Message").fill(message)
+    chat.locator("button[data-call=ask]").click()
+    turns.nth(before).wait_for()
+
+
+def answers(chat) -> list:
+    """The answers of the newest turn, once they have ended."""
+    turn = chat.locator(".qw-chat-turn").last
+    turn.locator(".qw-chat-answer:not([data-ended=''])").nth(1).wait_for()
+    chat.locator(".qw-chat-log[aria-busy=false]").wait_for()
+    return turn.locator(".qw-chat-answer").all()
 
 
 class Watched:

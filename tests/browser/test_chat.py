@@ -1,7 +1,7 @@
 """The chat as a visitor meets it: streamed answers, stopping, and text that stays text."""
 
 import pytest
-from chatting import Watched
+from chatting import Watched, answers, ask
 
 import workbench as wb
 
@@ -21,21 +21,8 @@ def chat(new_page, voila):
     return page.locator("[data-view=chat]")
 
 
-def say(chat, message: str) -> None:
-    chat.get_by_label("Message").fill(message)
-    chat.locator("button[data-call=ask]").click()
-
-
-def answers(chat) -> list:
-    """The answers of the newest turn, once they have ended."""
-    turn = chat.locator(".qw-chat-turn").last
-    turn.locator(".qw-chat-answer:not([data-ended=''])").nth(1).wait_for()
-    chat.locator(".qw-chat-log[aria-busy=false]").wait_for()
-    return turn.locator(".qw-chat-answer").all()
-
-
 def test_both_write_what_generate_gives(chat, pictures) -> None:
-    say(chat, PROMPT)
+    ask(chat, PROMPT)
     original, quantized = answers(chat)
     chat.screenshot(path=pictures / "chat.png")
     loaded = wb.load("pylm")
@@ -52,7 +39,7 @@ def test_both_write_what_generate_gives(chat, pictures) -> None:
 
 def test_words_come_as_they_are_found_and_the_page_goes_on(chat) -> None:
     watched = Watched(chat)
-    say(chat, PROMPT)
+    ask(chat, PROMPT)
     chat.locator(".qw-chat-answer[data-tokens]").first.wait_for()
     chat.get_by_label("Message").fill("typed meanwhile")
     answers(chat)
@@ -82,7 +69,7 @@ def test_the_first_divergence_is_marked_and_not_by_colour_alone(chat) -> None:
 
 
 def test_markup_in_a_message_is_text(chat) -> None:
-    say(chat, HOSTILE)
+    ask(chat, HOSTILE)
     answers(chat)
     shown = chat.locator(".qw-chat-message").last
     assert HOSTILE in shown.inner_text()
@@ -97,7 +84,7 @@ def test_stop_ends_the_answers(chat) -> None:
     before = chat.locator(".qw-chat-turn").count()
     chat.locator("button[data-call=forget]").click()
     chat.locator(".qw-chat-turn").first.wait_for(state="detached")
-    say(chat, PROMPT)
+    ask(chat, PROMPT)
     chat.locator(".qw-chat-answer[data-tokens]").first.wait_for()
     chat.locator("button[data-call=stop]").click()
     chat.locator(".qw-chat-answer[data-ended=stopped]").first.wait_for()

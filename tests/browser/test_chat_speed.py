@@ -4,7 +4,7 @@ import logging
 import statistics
 
 import pytest
-from chatting import Watched
+from chatting import Watched, answers, ask
 
 pytestmark = [pytest.mark.browser, pytest.mark.exhaustive]
 
@@ -23,27 +23,15 @@ def chat(new_page, voila):
     return page.locator("[data-view=chat]")
 
 
-def ask(chat, message: str) -> None:
-    chat.get_by_label("Message").fill(message)
-    chat.locator("button[data-call=ask]").click()
-
-
-def wait(chat) -> None:
-    chat.locator(".qw-chat-turn").last.locator(".qw-chat-answer:not([data-ended=''])").nth(
-        1
-    ).wait_for()
-    chat.locator(".qw-chat-log[aria-busy=false]").wait_for()
-
-
 def test_first_words_rates_and_frames(chat) -> None:
     ask(chat, PROMPTS[0])  # freezes the model first
-    wait(chat)
+    answers(chat)
     watched = Watched(chat)
     firsts, ratios, still = [], [], []
     for message in PROMPTS * ROUNDS:
         watched.clear()
         ask(chat, message)
-        wait(chat)
+        answers(chat)
         watched.read()
         original, quantized = watched.states
         assert original == "original"
