@@ -2,9 +2,9 @@
 
 import argparse
 
-from workbench.cli.bench import layers, memory, models, quality
+from workbench.cli.bench import boolq, layers, memory, models, quality
 
-BENCHMARKS = (memory, layers, models, quality)
+BENCHMARKS = (memory, layers, models, quality, boolq)
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
