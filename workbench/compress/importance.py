@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.compress.gates import gated
+from workbench.compress.picture import importance_svg
 from workbench.errors import WorkbenchError
 from workbench.graph.widths import Part, Width, inner_widths
 from workbench.progress import track
@@ -39,6 +40,14 @@ class Importance:
         """A row of normalised scores for each layer: the map of layers by heads (or units)."""
         scores = self.normalised()
         return [scores[width.reader].tolist() for width in self.widths if width.part == part]
+
+    def _repr_html_(self) -> str:
+        titles: dict[Part, str] = {
+            "heads": "heads of each layer",
+            "units": "feed-forward units, from the best",
+        }
+        parts = [(title, self.of(part), part) for part, title in titles.items()]
+        return "".join(importance_svg(*one) for one in parts if one[1])
 
 
 def own_loss(model: nn.Module, batch: Batch) -> Tensor:

@@ -133,9 +133,10 @@ class Waterfall(BaseModel):
         return next(row for row in self.rows if not row.padded)
 
     def before(self, row: Row) -> Row | None:
-        """The row that `row` improves on: the last one of an earlier step."""
+        """The row that `row` improves on: the last of an earlier step, in its engine if any."""
         earlier = [one for one in self.rows[: self.rows.index(row)] if one.step != row.step]
-        return earlier[-1] if earlier else None
+        alike = [one for one in earlier if one.engine == row.engine]
+        return next(reversed(alike or earlier), None)
 
     def save(self, path: Path | str) -> None:
         """Write the document to `path`; raises WorkbenchError, the old file untouched."""

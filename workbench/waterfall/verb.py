@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -24,16 +25,18 @@ from workbench.models import LoadedModel, load, save
 from workbench.models.atomic import replacing
 from workbench.quant import QuantArgs, freeze, quantize
 from workbench.recipe import Recipe
-from workbench.recipe.compression import CompressionSpec
+from workbench.recipe.compression import CompressionSpec, TextTask
 from workbench.waterfall.document import Waterfall
 from workbench.waterfall.engines import Variant, write_onnx
 from workbench.waterfall.measure import measure, with_instances
 
+Split = Literal["train", "held_out", "test"]
+
 SCORE_BATCH = 32
 FIGURES = "waterfall.json"
 IN_TURNS = (
-    "batch 1, threads: {threads}, all variants in turns on each request; several instances have one "
-    "thread each and requests sorted by length"
+    "batch 1, threads: {threads}, all variants in turns on each request; several instances have "
+    "one thread each and requests sorted by length"
 )
 
 
@@ -73,7 +76,7 @@ class _Run:
             variants.append(self._variant("student, pruned", "pruned", last))
         for engine in self.spec.engines:
             folder = self.out / f"int8-{engine}"
-            _int8[engine](last, folder)
+            int8[engine](last, folder)
             parameters = variants[-1].parameters
             variants.append(Variant(f"int8, {engine}", "quantized", engine, folder, parameters))
         return self.measured(variants, teacher)
@@ -132,17 +135,10 @@ class _Run:
         figures.save(self.out / FIGURES)
         return figures
 
-    def _read(self, split: str) -> list[Labelled]:
-        task = self.spec.task
-        limits = {
-            "train": task.limit,
-            "held_out": task.limit_held_out,
-            "test": task.limit_test,
-        }
-        found = read_table(Path(getattr(task, split)), task.text, task.label, None)
-        return draw(found, limits[split], self.recipe.seed)
+    def _read(self, split: Split) -> list[Labelled]:
+        return task_texts(self.spec.task, split, self.recipe.seed)
 
-    def _examples(self, split: str, model: LoadedModel) -> Examples:
+    def _examples(self, split: Split, model: LoadedModel) -> Examples:
         where = getattr(self.spec.task, split)
         return labelled_examples(self._read(split), model, self.spec.task.length, where)
 
@@ -157,7 +153,7 @@ class _Run:
     def _learned(
         self, student: LoadedModel, name: str, how: Training, teacher: LoadedModel | None = None
     ) -> LoadedModel:
-        learn, judge = (self._examples(split, student) for split in ("train", "held_out"))
+        learn, judge = self._examples("train", student), self._examples("held_out", student)
         distil(
             student,
             learn,
@@ -172,6 +168,13 @@ class _Run:
     def _variant(self, name: str, step: str, loaded: LoadedModel, padded: bool = False) -> Variant:
         assert loaded.folder is not None
         return Variant(name, step, "torch", loaded.folder, loaded.parameters_count, padded)
+
+
+def task_texts(task: TextTask, split: Split, seed: int) -> list[Labelled]:
+    """The texts of a split, as many as the task says; raises WorkbenchError for a damaged file."""
+    limits = {"train": task.limit, "held_out": task.limit_held_out, "test": task.limit_test}
+    found = read_table(Path(getattr(task, split)), task.text, task.label, None)
+    return draw(found, limits[split], seed)
 
 
 def labelled_examples(
@@ -212,4 +215,4 @@ def _onnx(model: LoadedModel, folder: Path) -> None:
         write_onnx(model, made)
 
 
-_int8 = {"workbench": _ours, "workbench compiled": _ours, "onnxruntime": _onnx}
+int8 = {"workbench": _ours, "workbench compiled": _ours, "onnxruntime": _onnx}

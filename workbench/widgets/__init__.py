@@ -25,6 +25,7 @@ from workbench.widgets.outlier_view import OutlierView
 from workbench.widgets.report_card import ReportCard
 from workbench.widgets.stepper import Stepper
 from workbench.widgets.training_panel import TrainingPanel
+from workbench.widgets.waterfall_view import WaterfallView
 
 __all__ = [
     "AlphaExplorer",
@@ -41,6 +42,7 @@ __all__ = [
     "ReportCard",
     "Stepper",
     "TrainingPanel",
+    "WaterfallView",
     "Workbench",
     "dock",
     "served",

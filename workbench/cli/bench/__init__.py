@@ -2,9 +2,9 @@
 
 import argparse
 
-from workbench.cli.bench import layers, memory, models, quality, throughput
+from workbench.cli.bench import boolq, layers, memory, models, quality, throughput
 
-BENCHMARKS = (memory, layers, models, quality, throughput)
+BENCHMARKS = (memory, layers, models, quality, throughput, boolq)
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

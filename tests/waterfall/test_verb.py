@@ -1,0 +1,122 @@
+"""The whole path on a tiny classifier: what is left, what is read when, and what is refused."""
+
+import json
+import sys
+
+import pytest
+import torch
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, set_seed
+
+import workbench as wb
+from workbench import WorkbenchError
+from workbench.recipe import Recipe
+from workbench.waterfall import verb
+
+WORDS = ["good", "fine", "lovely", "great", "bad", "awful", "dull", "poor"]
+
+
+def write(path, count, seed) -> str:
+    generator = torch.Generator().manual_seed(seed)
+    rows = ["sentence\tlabel"]
+    for _ in range(count):
+        length = int(torch.randint(1, 9, (1,), generator=generator))
+        words = torch.randint(0, 8, (length,), generator=generator).tolist()
+        label = "nice" if sum(w < 4 for w in words) * 2 >= len(words) else "bad"
+        rows.append(" ".join(WORDS[w] for w in words) + f"\t{label}")
+    path.write_text("\n".join(rows) + "\n")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("compress")
+
+
+@pytest.fixture(scope="module")
+def recipe(folder) -> Recipe:
+    set_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(wb.bundled["minilm"].folder())
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=32, id2label={0: "bad", 1: "nice"},
+        label2id={"bad": 0, "nice": 1},
+    )  # fmt: skip
+    wb.save(BertForSequenceClassification(config), folder / "teacher", tokenizer=tokenizer)
+    train = {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3, "judgements": 2}
+    task = {
+        n: write(folder / f"{n}.tsv", c, c)
+        for n, c in (("train", 96), ("held_out", 33), ("test", 20))
+    }
+    section = {
+        "task": task | {"length": 24},
+        "layers": [0, 2],
+        "student": {"heads": 3, "units": 48},
+        "training": train,
+        "pruning": {"heads": 0.5, "units": 0.5},
+        "repair": train,
+        "score_on": 40,
+        "threads": 1,
+        "instances": 2,
+    }
+    document = {"model": str(folder / "teacher"), "smoothing": None, "compression": section}
+    return Recipe.from_json(json.dumps(document))
+
+
+@pytest.mark.slow
+def test_every_step_is_made_measured_and_made_once(recipe, folder, monkeypatch) -> None:
+    events = []
+
+    def told(name, plain):
+        def tell(*args, **keywords):
+            events.append((name, str(args[0]) if name == "read" else ""))
+            return plain(*args, **keywords)
+
+        return tell
+
+    for name, attribute in (("read", "read_table"), ("learn", "distil"), ("score", "importance")):
+        monkeypatch.setattr(verb, attribute, told(name, getattr(verb, attribute)))
+    found = wb.compress(recipe, folder / "out")
+    # The reported split is read once, after the last training and the last scoring.
+    test = recipe.compression.task.test
+    assert [i for i, event in enumerate(events) if event == ("read", test)] == [len(events) - 1]
+    assert {name for name, _ in events} == {"read", "learn", "score"}
+
+    steps = [row.step for row in found.rows]
+    assert steps[:4] == ["teacher", "dynamic length", "distilled", "pruned"]
+    assert steps[4:] == ["quantized", "quantized", "several instances"]
+    assert all(len(row.milliseconds) == len(row.right) == 20 for row in found.rows)
+    parameters = [row.parameters for row in found.rows]
+    assert parameters[1] > parameters[2] > parameters[3] == parameters[4]
+    back = wb.load(folder / "out" / "pruned")
+    assert back.parameters_count == parameters[3]
+    pruned, ours = found.rows[3], found.rows[4]
+    assert sum(pruned.right[i] != ours.right[i] for i in range(20)) <= 2
+    assert wb.Waterfall.load(folder / "out" / "waterfall.json") == found
+
+    def never(*args, **keywords):
+        raise AssertionError("made twice")
+
+    monkeypatch.setattr(sys.modules["workbench.compress.distil"], "_trainer", never)
+    again = wb.compress(recipe, folder / "out")
+    assert [row.right for row in again.rows] == [row.right for row in found.rows]
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_made(recipe, folder, tmp_path) -> None:
+    with pytest.raises(WorkbenchError, match="no section compression"):
+        wb.compress(Recipe(), tmp_path / "a")
+    document = recipe.model_dump()
+    strange = tmp_path / "strange.tsv"
+    strange.write_text("sentence\tlabel\ngood\tfunny\n")
+    document["compression"]["task"]["train"] = str(strange)
+    with pytest.raises(
+        WorkbenchError, match="label 'funny', which is none of the model's: bad, nice"
+    ):
+        wb.compress(Recipe.model_validate(document), tmp_path / "b")
+    strange.write_text("text\tlabel\ngood\tnice\n")
+    with pytest.raises(WorkbenchError, match="no column 'sentence'; its columns are: text, label"):
+        wb.compress(Recipe.model_validate(document), tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+    bad = json.loads(recipe.to_json())
+    bad["compression"]["pruning"]["heads"] = 0
+    with pytest.raises(WorkbenchError, match="would leave layers empty"):
+        Recipe.from_json(json.dumps(bad))
