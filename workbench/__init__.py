@@ -16,6 +16,8 @@ from workbench.progress import Cancelled, reporting
 
 # Functions that share their module's name come from that module: mypy would confuse the two.
 if TYPE_CHECKING:
+    from workbench.bench.training import TrainReport, train_bench
+    from workbench.bench.training_subjects import Material
     from workbench.compare import Comparison, Difference, TaskScores, compare, differences, evaluate
     from workbench.export import Exported, export
     from workbench.graph.compile import Compiled, compile  # noqa: A004
@@ -75,6 +77,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "workbench.bench.training": ("TrainReport", "train_bench"),
+    "workbench.bench.training_subjects": ("Material",),
     "workbench.compare": (
         "Comparison",
         "Difference",
@@ -154,6 +158,7 @@ __all__ = [
     "HqqOptimizer",
     "Job",
     "LoadedModel",
+    "Material",
     "MaxOptimizer",
     "MseOptimizer",
     "Plan",
@@ -171,6 +176,7 @@ __all__ = [
     "Smoothing",
     "Statistics",
     "TaskScores",
+    "TrainReport",
     "WorkbenchConfig",
     "WorkbenchError",
     "WorkbenchTrainer",
@@ -214,6 +220,7 @@ __all__ = [
     "sensitivity",
     "smooth",
     "sweep",
+    "train_bench",
     "tune",
     "widths",
 ]

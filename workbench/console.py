@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -37,6 +37,9 @@ from workbench.ops import fused, native
 from workbench.progress import reporting
 from workbench.quant import QLinear, QuantArgs, against_float, freeze, quantize
 from workbench.study import Study, Variant
+
+if TYPE_CHECKING:
+    from workbench.bench.training import TrainReport
 
 WIDE = 120  # columns where the output is no terminal, so that a log keeps its tables whole
 
@@ -278,6 +281,16 @@ def show_models(report: ModelReport) -> None:
     for table in model_tables.model_tables(report):
         screen.print(table)
     for sentence in model_tables.model_sentences(report):
+        screen.print(sentence)
+
+
+def show_training(report: "TrainReport") -> None:
+    """Print a comparison of trainers: the table, who lost, what did not run."""
+    from workbench.bench import training_tables  # imports a trainer, which takes long
+
+    screen = console()
+    screen.print(training_tables.training_table(report))
+    for sentence in training_tables.training_sentences(report):
         screen.print(sentence)
 
 
