@@ -16,6 +16,8 @@ from workbench.progress import Cancelled, reporting
 
 # Functions that share their module's name come from that module: mypy would confuse the two.
 if TYPE_CHECKING:
+    from workbench.bench.training import TrainReport, train_bench
+    from workbench.bench.training_subjects import Material
     from workbench.compare import Comparison, Difference, TaskScores, compare, differences, evaluate
     from workbench.compress.distil import distil
     from workbench.compress.importance import importance
@@ -80,6 +82,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "workbench.bench.training": ("TrainReport", "train_bench"),
+    "workbench.bench.training_subjects": ("Material",),
     "workbench.compare": (
         "Comparison",
         "Difference",
@@ -162,6 +166,7 @@ __all__ = [
     "HqqOptimizer",
     "Job",
     "LoadedModel",
+    "Material",
     "MaxOptimizer",
     "MseOptimizer",
     "Plan",
@@ -179,6 +184,7 @@ __all__ = [
     "Smoothing",
     "Statistics",
     "TaskScores",
+    "TrainReport",
     "Waterfall",
     "WorkbenchConfig",
     "WorkbenchError",
@@ -228,6 +234,7 @@ __all__ = [
     "sensitivity",
     "smooth",
     "sweep",
+    "train_bench",
     "tune",
     "widths",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -41,6 +41,9 @@ from workbench.quant import QLinear, QuantArgs, against_float, freeze, quantize
 from workbench.study import Study, Variant
 from workbench.waterfall import Waterfall
 from workbench.waterfall import page as waterfall_page
+
+if TYPE_CHECKING:
+    from workbench.bench.training import TrainReport
 
 WIDE = 120  # columns where the output is no terminal, so that a log keeps its tables whole
 
@@ -299,6 +302,16 @@ def show_waterfall(found: Waterfall) -> None:
             table.add_row(*row.values())
         screen.print(table)
     for sentence in found.notes:
+        screen.print(sentence)
+
+
+def show_training(report: "TrainReport") -> None:
+    """Print a comparison of trainers: the table, who lost, what did not run."""
+    from workbench.bench import training_tables  # imports a trainer, which takes long
+
+    screen = console()
+    screen.print(training_tables.training_table(report))
+    for sentence in training_tables.training_sentences(report):
         screen.print(sentence)
 
 

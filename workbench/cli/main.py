@@ -17,10 +17,24 @@ from workbench.cli import (
     run,
     serve,
     train,
+    train_bench,
 )
 from workbench.errors import WorkbenchError
 
-COMMANDS = (run, evaluate, report, export, train, compress, chat, lab, serve, bench, doctor)
+COMMANDS = (
+    run,
+    evaluate,
+    report,
+    export,
+    train,
+    train_bench,
+    compress,
+    chat,
+    lab,
+    serve,
+    bench,
+    doctor,
+)
 """Modules with `add(commands)`, which adds a parser whose `command` default does the work."""
 
 DESCRIPTION = """\
@@ -40,6 +54,7 @@ See which activation channels break 8-bit arithmetic, smooth them, quantize, com
   workbench bench memory                       memory of a model by number type, peak included
   workbench bench layers --json figures.json   one layer in many engines: time by bits, and quality
   workbench bench models minilm                whole models in many engines
+  workbench train-bench pylm                   how much faster training gets, and by what
   workbench doctor                             what this machine can do, and what it cannot and why
 """
 

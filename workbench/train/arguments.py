@@ -19,7 +19,8 @@ class WorkbenchTrainingArguments(TrainingArguments):
     for a name that another argument forbids.
     """
 
-    accelerate: str | list[str] | None = field(
+    # None first: transformers' parser of command lines takes what follows it.
+    accelerate: None | str | list[str] = field(  # noqa: RUF036
         default="auto", metadata={"help": "'auto', 'none', or names of accelerators."}
     )
     accelerate_trial: bool = field(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from workbench.errors import WorkbenchError
 
@@ -30,8 +31,8 @@ def rows_of(trainer: "WorkbenchTrainer") -> Rows:
     if trainer.rows is None or trainer.rows.source is not trainer.train_dataset:
         with torch.random.fork_rng():
             loader = trainer.get_train_dataloader()
-        source = trainer.train_dataset
-        trainer.rows = Rows(source, loader.dataset, loader.collate_fn, _lengths(source))
+        lengths = _lengths(trainer.train_dataset) if can_be_reread(trainer) else None
+        trainer.rows = Rows(trainer.train_dataset, loader.dataset, loader.collate_fn, lengths)
     return trainer.rows
 
 
@@ -61,9 +62,16 @@ def collate(trainer: "WorkbenchTrainer", numbers: Iterable[int]) -> Batch:
     return dict(batch)
 
 
+def can_be_reread(trainer: "WorkbenchTrainer") -> bool:
+    """Whether single rows can be looked at without using up the data."""
+    rows = trainer.train_dataset
+    stream = isinstance(rows, IterableDataset)
+    return not stream and hasattr(rows, "__getitem__") and hasattr(rows, "__len__")
+
+
 def sample_batch(trainer: "WorkbenchTrainer") -> Batch | None:
-    """A batch of up to four rows, the shortest and the longest among them."""
-    if not hasattr(trainer.train_dataset, "__getitem__"):
+    """A batch of up to four rows, the shortest and the longest among them; None of a stream."""
+    if not can_be_reread(trainer):
         return None
     return _fed(trainer, by_length(trainer, 4))
 
@@ -96,7 +104,7 @@ def by_length(trainer: "WorkbenchTrainer", count: int) -> list[int]:
 
 
 def _lengths(dataset: Any) -> list[int] | None:
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__") or not len(dataset):
+    if not len(dataset):
         return None
     first = dataset[0]
     if not isinstance(first, Mapping):

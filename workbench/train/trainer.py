@@ -97,8 +97,10 @@ class WorkbenchTrainer(Trainer):
         a hyper-parameter search. Where memory runs out before the first step is taken, it is taken
         in smaller batches, as many as leave it the same.
         """
+        checkpoint = keywords.get("resume_from_checkpoint")
+        saved = None if checkpoint is None else Choices.load(Path(checkpoint))
         whole = self._train_batch_size
-        size = whole
+        size = saved.micro_batch if saved is not None and saved.micro_batch else whole
         while True:
             begun = self.state.global_step
             with ExitStack() as stack:
@@ -106,7 +108,9 @@ class WorkbenchTrainer(Trainer):
                     stack.enter_context(split(self, size))
                 try:
                     if not self._chosen:
-                        self._choose(keywords.get("resume_from_checkpoint"))
+                        self._choose(saved)
+                    if size != whole:
+                        self.choices = self.choices.model_copy(update={"micro_batch": size})
                     kept = [accelerators[name] for name in self.choices.kept]
                     stack.enter_context(on(self, kept))
                     return super()._inner_training_loop(batch_size, *rest, **keywords)
@@ -124,8 +128,7 @@ class WorkbenchTrainer(Trainer):
                 "step", whole, size, whole // size,
             )  # fmt: skip
 
-    def _choose(self, checkpoint: str | None) -> None:
-        saved = None if checkpoint is None else Choices.load(Path(checkpoint))
+    def _choose(self, saved: Choices | None) -> None:
         if saved is not None:
             self.choices = saved
         elif self.args.allowed:

@@ -9,7 +9,7 @@ from workbench.errors import in_words
 from workbench.progress import track
 from workbench.train.accelerators import Accelerator, accelerators
 from workbench.train.choices import Choice, Choices, ratio_of
-from workbench.train.lengths import collate, lengths_of
+from workbench.train.lengths import can_be_reread, collate, lengths_of
 from workbench.train.untouched import untouched
 
 if TYPE_CHECKING:
@@ -234,10 +234,8 @@ def _refusal(trainer: "WorkbenchTrainer") -> str | None:
         return "several processes would each choose for themselves"
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return "the weights are divided only once the run begins"
-    if trainer.train_dataset is None or not hasattr(trainer.train_dataset, "__getitem__"):
-        return "the data can be read once only: a trial would use them up"
-    if trainer._get_train_sampler() is None:
-        return "the data have no length"
+    if not can_be_reread(trainer):
+        return "the data are a stream: a trial would use them up"
     return None
 
 

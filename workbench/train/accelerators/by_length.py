@@ -73,10 +73,11 @@ class ByLength(Accelerator):
         seed = args.seed if args.data_seed is None else args.data_seed
         step = trainer._train_batch_size * args.gradient_accumulation_steps * args.world_size
 
+        lengths = lengths_of(trainer)
+        assert lengths is not None  # `obstacle` saw to it
+
         def make() -> LengthSampler:
-            return LengthSampler(
-                lengths_of(trainer), step, seed, lambda: int(trainer.state.epoch or 0)
-            )
+            return LengthSampler(lengths, step, seed, lambda: int(trainer.state.epoch or 0))
 
         with trainer.hooked(trainer.samplers, make):
             yield

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from workbench.train.accelerators.base import Accelerator
-from workbench.train.lengths import collate
+from workbench.train.lengths import can_be_reread, collate
 from workbench.train.memory import largest_that_fits
 from workbench.train.proof import differs
 
@@ -27,7 +27,7 @@ class Merged(Accelerator):
         accumulated = args.gradient_accumulation_steps
         if accumulated == 1:
             return "nothing is accumulated"
-        if not hasattr(trainer.train_dataset, "__getitem__"):
+        if not can_be_reread(trainer):
             return "no batch could be looked at"
         one = trainer._train_batch_size
         rows = list(range(min(2 * one, len(trainer.train_dataset))))

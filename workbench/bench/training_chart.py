@@ -1,0 +1,122 @@
+"""A comparison of trainers as one SVG: speed as bars, loss curves over each other."""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+
+from workbench.bench.chart import check, write
+from workbench.bench.training import PLAIN, TrainReport, TrainRow
+
+# Colours that those who see fewer of them tell apart (Okabe and Ito).
+INKS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#117733")
+DASHES = ("", "7 3", "2 3", "9 3 2 3")
+GREY = "#555555"
+WIDTH, LINE, HEAD = 1010, 24, 70
+NAMES, BARS = 210, 560  # where bars begin, and how long the longest is
+LEFT, TALL, FOOT = 56, 320, 40  # of the plot of losses
+SAID = (
+    "Times as fast as transformers' Trainer in the same turns, with two standard errors; longer is "
+    "better"
+)
+SMOOTHED = 8  # steps: a batch of few rows has a loss of its own
+
+
+def save_chart(report: TrainReport, path: Path) -> None:
+    """Write the picture to `path`, an SVG or an HTML page that holds it.
+
+    Raises WorkbenchError for another ending, and where the file cannot be written.
+    """
+    check(path)
+    write(svg(report), "Speed and loss of trainers", path)
+
+
+def svg(report: TrainReport) -> str:
+    """Draw the bars, and under them the curves."""
+    shown = sorted((r for r in report.rows if r.name != PLAIN), key=lambda r: -r.ratio)
+    low = HEAD + LINE * (len(shown) + 1) + 50
+    height = low + TALL + FOOT
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"',
+            f'width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12">',
+            f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
+            f'<text x="16" y="24" font-size="15" font-weight="bold">{escape(report.what)}</text>',
+            f'<text x="16" y="44" fill="{GREY}">{SAID}</text>',
+            *_bars(report, shown),
+            f'<g transform="translate(0,{low})">',
+            *_curves(report, shown),
+            "</g>",
+            "</svg>",
+        ]
+    )
+
+
+def _bars(report: TrainReport, shown: Sequence[TrainRow]) -> Iterator[str]:
+    longest = max([1.0, *(row.ratio + 2 * row.error for row in shown)])
+    unit = BARS / longest
+    plain = report.plain[0]
+    rows = [(PLAIN, 1.0, 0.0, f"{plain.samples_s:.1f} samples/s", GREY)]
+    rows += [
+        (row.name, row.ratio, 2 * row.error, _told(row), ink(i)[0]) for i, row in enumerate(shown)
+    ]
+    for index, (name, ratio, error, told, colour) in enumerate(rows):
+        y = HEAD + index * LINE
+        yield f'<text x="{NAMES - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
+        yield f'<rect x="{NAMES}" y="{y}" width="{ratio * unit:.1f}" height="{LINE - 8}" '
+        yield f'fill="{colour}"/>'
+        start, end = (NAMES + (ratio + side * error) * unit for side in (-1, 1))
+        if error:
+            yield f'<line x1="{start:.1f}" x2="{end:.1f}" y1="{y + 8}" y2="{y + 8}" stroke="#000"/>'
+        yield f'<text x="{end + 8:.1f}" y="{y + 13}">{escape(told)}</text>'
+    x = NAMES + unit
+    yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{HEAD - 6}" y2="{HEAD + LINE * len(rows)}" '
+    yield f'stroke="{GREY}" stroke-dasharray="3 3"/>'
+
+
+def _told(row: TrainRow) -> str:
+    told = f"x {row.ratio:.2f}, loss {row.held_out:.4f}, {row.parity}"
+    return f"{told}; x {row.with_compile:.2f} with compiling" if row.compile_s >= 0.1 else told
+
+
+def _curves(report: TrainReport, shown: Sequence[TrainRow]) -> Iterator[str]:
+    curves = {row: _smooth(row.losses) for row in report.rows}
+    values = [value for curve in curves.values() for value in curve]
+    low, high = min(values), max(values)
+    span = high - low or 1.0
+    wide = WIDTH - LEFT - 230
+
+    def place(step: int, value: float) -> str:
+        x = LEFT + wide * step / max(1, report.steps - SMOOTHED)
+        return f"{x:.1f},{TALL - (TALL - 20) * (value - low) / span:.1f}"
+
+    yield f'<text x="16" y="0" fill="{GREY}">Training loss, mean of {SMOOTHED} steps, by step; '
+    yield "grey: transformers' Trainer, a line for each seed</text>"
+    for part in range(5):
+        value = low + span * part / 4
+        y = TALL - (TALL - 20) * part / 4
+        yield f'<line x1="{LEFT}" x2="{LEFT + wide}" y1="{y:.0f}" y2="{y:.0f}" stroke="#ddd"/>'
+        yield f'<text x="{LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{value:.3g}</text>'
+    yield f'<text x="{LEFT + wide}" y="{TALL + 20}" text-anchor="end" fill="{GREY}">step '
+    yield f"{report.steps}</text>"
+    lines = [(row, GREY, "", 4) for row in report.plain]
+    lines += [(row, *ink(i), 1.8) for i, row in enumerate(shown)]
+    for row, colour, dash, width in lines:
+        points = " ".join(place(step, value) for step, value in enumerate(curves[row]))
+        faint = ' stroke-opacity="0.35"' if row.name == PLAIN else ""
+        yield f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}" '
+        yield f'stroke-dasharray="{dash}"{faint}><title>{escape(row.name)}</title></polyline>'
+    for i, row in enumerate(shown):
+        y, x = 24 + i * 18, LEFT + wide + 24
+        colour, dash = ink(i)
+        yield f'<line x1="{x}" x2="{x + 34}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2" '
+        yield f'stroke-dasharray="{dash}"/><text x="{x + 42}" y="{y + 4}">{escape(row.name)}</text>'
+
+
+def ink(index: int) -> tuple[str, str]:
+    """A colour and a dash that no other line has."""
+    return INKS[index % len(INKS)], DASHES[index // len(INKS) % len(DASHES)]
+
+
+def _smooth(losses: Sequence[float]) -> list[float]:
+    count = min(SMOOTHED, len(losses))
+    return [sum(losses[i : i + count]) / count for i in range(len(losses) - count + 1)]

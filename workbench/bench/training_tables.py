@@ -1,0 +1,64 @@
+"""A comparison of trainers as a table and sentences for a terminal."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from workbench.bench.training import PLAIN, TrainReport, TrainRow
+from workbench.train.accelerators import accelerators
+from workbench.train.choices import told
+
+
+def training_table(report: TrainReport) -> Table:
+    """One row for each run, fastest first below transformers' trainer."""
+    table = Table(
+        title=f"{report.what}: {report.steps} steps of {report.batch} rows, "
+        f"{report.threads} thread{'' if report.threads == 1 else 's'}",
+        title_justify="left",
+        caption="x: times as fast as transformers' Trainer in the same turns, ± two standard "
+        "errors; cpu: the same in time on the processor, which other processes disturb less. "
+        "Peak: of the whole process.",
+        caption_justify="left",
+    )
+    table.add_column("run")
+    for title in (
+        "samples/s", "tokens/s", "x", "x cpu", "compile s", "x with it", "peak MB", "held-out loss",
+    ):  # fmt: skip
+        table.add_column(title, justify="right")
+    table.add_column("against its seeds")
+    rest = sorted((r for r in report.rows if r.name != PLAIN), key=lambda r: -r.ratio)
+    for row in (*report.plain, *rest):
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: TrainRow) -> list[str]:
+    name = f"{row.name}, seed {row.seed}" if row.name == PLAIN else row.name
+    compiled = row.compile_s >= 0.1
+    return [
+        name,
+        f"{row.samples_s:.2f}",
+        f"{row.tokens_s:.0f}",
+        "1" if row.name == PLAIN else told(row.ratio, row.error),
+        "1" if row.name == PLAIN else f"{row.processor_ratio:.2f}",
+        f"{row.compile_s:.0f}" if compiled else "",
+        f"{row.with_compile:.2f}" if compiled else "",
+        "-" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.0f}",
+        f"{row.held_out:.4f}",
+        "" if row.name == PLAIN else row.parity,
+    ]
+
+
+def training_sentences(report: TrainReport) -> Iterator[str]:
+    """What the table does not say: who lost, what may change, what did not run and why."""
+    for row in report.rows:
+        if row.name in accelerators:
+            if row.ratio + 2 * row.error < 1:
+                yield f"Slower: {row.name}, x {told(row.ratio, row.error)}."
+            yield f"{row.name}: {accelerators[row.name].brings}. May change {_changes(row.name)}."
+    for name, reason in report.failed.items():
+        yield f"Did not run: {name}. {reason[:1].upper()}{reason[1:]}."
+
+
+def _changes(name: str) -> str:
+    return accelerators[name].changes
