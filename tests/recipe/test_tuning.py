@@ -37,6 +37,7 @@ AUTO = {"weights": {"dtype": "int8", "granularity": "group", "symmetric": False}
             "a recipe has no times of layers",
         ),
         ({"quantization": {**AUTO, "budget": {"kind": "mean_bits", "limit": 0}}}, "limit is 0"),
+        ({"quantization": {"trials": -1}}, "trials is -1"),
         ({"rotation": True}, "set smoothing to null, or rotation to false"),
     ],
 )
@@ -58,7 +59,7 @@ def test_with_weights_replaces_bits_and_algorithms():
     "quantization",
     [
         {"bits": {"*.mlp.*": 4}, "algorithms": {"*.mlp.*": ["gptq"], "*": ["mse"]}},
-        {**AUTO, "budget": {"kind": "mean_bits", "limit": 3.5}},
+        {**AUTO, "budget": {"kind": "mean_bits", "limit": 3.5}, "trials": 12},
     ],
     ids=["patterns", "auto"],
 )
@@ -91,6 +92,7 @@ def test_the_script_builds_what_the_session_builds(quantization, tmp_path, monke
     bits = {layer.name: layer.bits for layer in session.plan.layers if layer.scheme != "float"}
     assert len(set(bits.values())) > 1
     if quantization.get("bits") == "auto":
-        assert len(list((tmp_path / "cache" / "sensitivity").iterdir())) == 1
+        for kept in ("sensitivity", "allocations"):
+            assert len(list((tmp_path / "cache" / kept).iterdir())) == 1
         sizes = {n: session.loaded.model.get_submodule(n).weight.numel() for n in bits}
         assert sum(bits[n] * sizes[n] for n in bits) / sum(sizes.values()) <= 3.5

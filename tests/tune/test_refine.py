@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -141,6 +142,23 @@ def test_it_survives_its_file(tiny_llama, batches, found, tmp_path):
     made = refine(tiny_llama, batches, found, BUDGET, trials=3)
     made.save(tmp_path / "a.json")
     assert type(made).load(tmp_path / "a.json") == made
+
+
+def test_few_batches_will_do_and_none_will_not(tiny_llama, batches, found, monkeypatch):
+    """Of three batches of 40 tokens each, two hold 50."""
+    module = sys.modules["workbench.tune.refine"]
+    given = []
+
+    class Spy(module.Trials):
+        def __init__(self, model, batches, *rest, **more):
+            given.extend(batches)
+            super().__init__(model, batches, *rest, **more)
+
+    monkeypatch.setattr(module, "Trials", Spy)
+    refine(tiny_llama, batches, found, BUDGET, trials=2, tokens=50)
+    assert given == batches[:2]
+    with pytest.raises(wb.WorkbenchError, match="no batches to try allocations on"):
+        refine(tiny_llama, [], found, BUDGET)
 
 
 def test_a_budget_that_nothing_meets_says_the_least(tiny_llama, batches, found):

@@ -56,7 +56,7 @@ def roundings(bits: int) -> Callable[[Recipe], Iterator[Case]]:
 
 
 def mixed(base: Recipe) -> Iterator[Case]:
-    """The same mean bits for all layers and as allocated by sensitivity, rounded to least error."""
+    """The same mean bits for all layers and as allocated and tried, rounded to least error."""
     plain = base.with_scheme("none")
     for rotation in (False, True):
         start = plain.model_copy(update={"rotation": rotation})

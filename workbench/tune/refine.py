@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from workbench.errors import WorkbenchError
 from workbench.progress import track
 from workbench.quant import Optimizer
 from workbench.tune.allocate import Allocation, Budget, allocated, predicted_best
@@ -43,6 +44,8 @@ def refine(
     `sensitivity`.
     """
     few = _first(batches, tokens)
+    if not few:
+        raise WorkbenchError("no batches to try allocations on: give at least one")
     program = Program.of(sensitivity, budget.kind, latencies, shared)
     predicted = predicted_best(program, budget)
     if trials < 1:

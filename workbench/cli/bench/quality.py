@@ -11,7 +11,7 @@ from the float model with its standard error, perplexity, or the cosine of embed
   alpha   O3 by alpha, and with the alphas that the search finds
   int4    weights in groups of 128: to nearest, least error, HQQ, AWQ, GPTQ, rotated
   int3    the same with 3 bits
-  mixed   3 to 6 bits in the mean: the same for all layers, and allocated by sensitivity
+  mixed   3 to 6 bits in the mean: the same for all layers, and allocated by sensitivity and trials
 
 With --json the file is written after every row, and a second call goes on where the first ended.
 """
