@@ -74,9 +74,7 @@ def test_a_second_tab_on_the_kernel_and_a_tab_reopened_show_what_is(
     reopened.goto("about:blank")
 
 
-def test_a_restarted_kernel_needs_another_run_and_gives_back_the_recipe(
-    notebook, pictures
-) -> None:
+def test_a_restarted_kernel_needs_another_run_and_gives_back_the_recipe(notebook, pictures) -> None:
     notebook.bring_to_front()
     set_alpha(notebook, "0.57")
     menu(notebook, "Kernel", "Restart Kernel…")

@@ -88,9 +88,7 @@ def test_predicted_points_stand_where_the_functions_put_them(page, pictures) -> 
     page.locator("[data-view=bits] [aria-checked=true][data-bits='4']").first.wait_for()
 
 
-def test_a_recipe_made_with_the_mouse_computes_the_same_as_code(
-    page, tmp_path, pictures
-) -> None:
+def test_a_recipe_made_with_the_mouse_computes_the_same_as_code(page, tmp_path, pictures) -> None:
     go(page, "quantize")
     page.get_by_role(
         "button", name="Predict", exact=True
