@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -94,6 +95,67 @@ def _voila() -> Iterator[tuple[str, subprocess.Popen]]:
 def voila(_voila) -> str:
     """Address of `workbench serve` on the shipped notebooks."""
     return _voila[0]
+
+
+@pytest.fixture(scope="session")
+def address(voila) -> str:
+    """Address of that server, once it has preheated its models."""
+    from served import eventually, health
+
+    assert eventually(lambda: health(voila)["preheated"], 300)
+    return voila
+
+
+@pytest.fixture
+def cold_voila() -> Iterator[str]:
+    """Address of a server whose kernels start from nothing."""
+    arguments = "browser=False, preheat=False, options=['--Voila.log_level=ERROR']"
+    with _server("serve", arguments) as (address, _):
+        yield address
+
+
+@pytest.fixture
+def visit(chromium, address) -> Iterator[Callable[..., tuple["Page", float]]]:
+    """Open a page as a visitor of one's own; gives it and the seconds until it was live."""
+    from drawn import go
+    from served import LIVE
+
+    opened = []
+
+    def open_page(path: str = "workbench.ipynb", live: str | None = LIVE) -> tuple["Page", float]:
+        context = chromium.new_context(viewport={"width": 1366, "height": 900})
+        opened.append(context)
+        page = context.new_page()
+        page.set_default_timeout(180_000)
+        started = time.monotonic()
+        page.goto(f"{address}/voila/render/{path}", wait_until="commit")
+        if live:
+            page.wait_for_selector(live, state="attached")
+        seconds = time.monotonic() - started
+        if live == LIVE:
+            go(page, "all")
+        return page, seconds
+
+    yield open_page
+    for context in opened:
+        for page in context.pages:
+            page.goto("about:blank")  # as a person leaves; the kernel ends
+        context.close()
+
+
+@pytest.fixture
+def calibrating(visit):
+    """A page whose kernel calibrates for long, on small batches; its panel."""
+    page, _ = visit()
+    panel = page.locator("[data-view=calibration]")
+    for label, value in (("Samples", "4000"), ("Tokens in each", "16")):
+        panel.get_by_label(label).fill(value)
+        page.keyboard.press("Tab")
+    page.locator("pre[data-language=python]").filter(has_text="length=16").wait_for()
+    panel.get_by_role("button", name="Calibrate").click()
+    running = panel.locator(".qw-job")
+    running.filter(has_text=re.compile(r"[1-9]\d* of \d+")).wait_for()
+    return panel
 
 
 @pytest.fixture(scope="session")

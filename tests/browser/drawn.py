@@ -14,8 +14,10 @@ class Plot:
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The points of series `name` as values on the two axes."""
-        read = """(node, name) => [
-            {...node.dataset}, node.querySelector(`path[data-series='${name}']`).getAttribute('d')]"""
+        read = """(node, name) => {
+            const path = node.querySelector(`path[data-series='${name}']`);
+            return [{...node.dataset}, path.getAttribute('d')];
+        }"""
         self.data, path = self.locator.evaluate(read, name)  # at once: it may be drawn anew
         points = np.array([[float(v) for v in pair.split()] for pair in re.split("[ML]", path)[1:]])
         return self.value("x", points[:, 0]), self.value("y", points[:, 1])

@@ -105,3 +105,9 @@ def test_a_data_set_that_is_not_there_is_refused_in_words(lm, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(WorkbenchError, match="needs the package datasets"):
         lm.batches("calibration", dataset="a")
+
+
+def test_a_model_that_reads_no_text_says_so(lm):
+    blind = wb.LoadedModel("vit", lm.model, None, "encoder", "", None)
+    with pytest.raises(WorkbenchError, match="vit has no tokenizer.*batches of your own"):
+        blind.batches("calibration")

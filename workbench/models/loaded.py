@@ -56,6 +56,11 @@ class LoadedModel:
         empty, unreadable, shorter than one sequence, or shares lines with what models are judged
         on.
         """
+        if self.tokenizer is None:
+            raise WorkbenchError(
+                f"{self.name} has no tokenizer, and what comes with the workbench is text; give "
+                "batches of your own to the functions (observe, quantize, Calibration, compare)"
+            )
         own = self._own_texts(text, text_sha256, dataset, subset, column)
         by_sentence = self.kind != "causal-lm"
         if own is not None and split == "calibration":

@@ -143,13 +143,9 @@ class History:
         """Keep `recipe` as what `place` was left with, where there is a file."""
         left = Left(recipe=recipe)
         row = place, left.made.isoformat(), left.model_dump_json()
+        statement = "INSERT OR REPLACE INTO left_recipes VALUES (?, ?, ?)"
         with self._lock:
-            self._ask(
-                lambda base: base.execute(
-                    "INSERT OR REPLACE INTO left_recipes VALUES (?, ?, ?)", row
-                ),
-                write=True,
-            )
+            self._ask(lambda base: base.execute(statement, row), write=True)
 
     def runs(self, content: str, setting: str) -> list[Run]:
         """All runs of one model in one setting, oldest first; those of other processes too."""
