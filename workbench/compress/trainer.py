@@ -31,7 +31,7 @@ class Distils:
     def teach(
         self, teacher: Any, distillation: Distillation, example: Mapping[str, Tensor]
     ) -> None:
-        """Set the teacher (None: none), before the optimizer is made; `example` shows what both give.
+        """Set the teacher (None: none), before the optimizer is made; `example` is run by both.
 
         Raises WorkbenchError where their classes, or the layers to follow, do not fit.
         """
