@@ -63,7 +63,6 @@ def _train(arguments: argparse.Namespace) -> int:
     from workbench.compare.tasks.labels import classification_scores, read_table
     from workbench.compress import (
         Distillation,
-        Examples,
         Training,
         classifier,
         distil,
@@ -72,6 +71,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from workbench.console import at_work, console
     from workbench.errors import WorkbenchError, complaint
     from workbench.models.load import load
+    from workbench.waterfall.verb import labelled_examples
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
@@ -97,19 +97,15 @@ def _train(arguments: argparse.Namespace) -> int:
             student = classifier(student, sorted({row.label for row in rows}), arguments.seed)
         if arguments.layers:
             student = of_layers(student, arguments.layers)
-    numbers = student.model.config.label2id
-
-    def examples(found):  # type: ignore[no-untyped-def]
-        labels = [numbers[row.label] for row in found]
-        return Examples(
-            student.tokenizer, [row.text for row in found], labels, length=arguments.length
-        )
-
+    learn, judge = (
+        labelled_examples(found, student, arguments.length, where)
+        for found, where in ((rows, arguments.train), (held_out, arguments.held_out))
+    )
     with at_work():
         learned = distil(
             student,
-            examples(rows),
-            examples(held_out),
+            learn,
+            judge,
             arguments.out,
             teacher=teacher,
             distillation=losses,

@@ -105,8 +105,9 @@ def distil(
         finally:
             trainer.release()
     learned = _learned(run, trainer)
+    model: Any = student.model
     with replacing(folder) as made:
-        student.model.save_pretrained(made)
+        model.save_pretrained(made)
         student.tokenizer.save_pretrained(made)
         write_text(made / RECORD, learned.model_dump_json(indent=2) + "\n")
     shutil.rmtree(work)
@@ -273,12 +274,12 @@ def _accuracy(found: Any) -> dict[str, float]:
 
 def _learned(run: str, trainer: "TextTrainer") -> Learned:
     log = trainer.state.log_history
-    metric = trainer.args.metric_for_best_model
+    metric = str(trainer.args.metric_for_best_model)
     return Learned(
         run=run,
-        losses={row["step"]: row["loss"] for row in log if "loss" in row},
+        losses={int(row["step"]): row["loss"] for row in log if "loss" in row},
         metric=metric,
-        judged={row["step"]: row[f"eval_{metric}"] for row in log if f"eval_{metric}" in row},
+        judged={int(row["step"]): row[f"eval_{metric}"] for row in log if f"eval_{metric}" in row},
         kept=trainer.state.best_global_step or trainer.state.global_step,
         seconds=log[-1]["seconds"],
     )

@@ -1,6 +1,7 @@
 """The importance of heads and units as a map: a row for each layer, the best the darkest."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from workbench.graph.widths import Part
 
@@ -41,6 +42,4 @@ def _groups(row: Sequence[float]) -> list[float]:
     ordered = sorted(row, reverse=True)
     count = min(MOST_COLUMNS, len(ordered))
     ends = [place * len(ordered) // count for place in range(count + 1)]
-    return [
-        sum(ordered[start:end]) / (end - start) for start, end in zip(ends, ends[1:], strict=False)
-    ]
+    return [sum(ordered[start:end]) / (end - start) for start, end in pairwise(ends)]

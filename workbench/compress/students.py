@@ -21,7 +21,7 @@ def classifier(encoder: LoadedModel, classes: Sequence[str], seed: int = 0) -> L
 
     if len(classes) < 2:
         raise WorkbenchError(f"{len(classes)} classes leave nothing to tell apart; give at least 2")
-    config = copy.deepcopy(encoder.model.config)
+    config: Any = copy.deepcopy(encoder.model.config)
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: number for number, name in enumerate(classes)}
     try:

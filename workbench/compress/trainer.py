@@ -29,9 +29,9 @@ class Distils:
     distillation: Distillation
 
     def teach(
-        self, teacher: nn.Module | None, distillation: Distillation, example: Mapping[str, Tensor]
+        self, teacher: Any, distillation: Distillation, example: Mapping[str, Tensor]
     ) -> None:
-        """Set the teacher, before the optimizer is made; `example` shows what both give.
+        """Set the teacher (None: none), before the optimizer is made; `example` is run by both.
 
         Raises WorkbenchError where their classes, or the layers to follow, do not fit.
         """
@@ -87,7 +87,7 @@ class Distils:
         return loss, {"loss": loss, "logits": getattr(found, "logits", found[0])}
 
 
-class TextTrainer(Distils, Trainer):
+class TextTrainer(Distils, Trainer):  # type: ignore[misc]
     """A trainer on texts, in batches of about one length, with or without a teacher."""
 
     def __init__(self, **keywords: Any) -> None:
@@ -96,7 +96,7 @@ class TextTrainer(Distils, Trainer):
         self._before: float | None = None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        rows = self.train_dataset if train_dataset is None else train_dataset
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
         lengths = [len(row["input_ids"]) for row in rows]
         return ByLength(lengths, self.args.train_batch_size, self.args.seed)
 

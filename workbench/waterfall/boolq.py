@@ -127,9 +127,10 @@ def boolq(
 def _random(name: str, shape: dict[str, int], tokenizer: Any, seed: int) -> LoadedModel:
     from transformers import BertConfig, BertForSequenceClassification
 
+    values: dict[str, Any] = {"vocab_size": len(tokenizer), "num_labels": 2, **shape}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        config = BertConfig(vocab_size=len(tokenizer), num_labels=2, **shape)
+        config = BertConfig(**values)
         model = BertForSequenceClassification(config).eval()
     return LoadedModel(name, model, tokenizer, "classifier", "random weights", None)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -95,15 +95,14 @@ class _Run:
         if self.spec.layers is None and self.spec.student is None:
             return teacher
         layers = self.spec.layers
-        count = teacher.model.config.num_hidden_layers
-        student = of_layers(teacher, range(count) if layers is None else layers)
+        student = of_layers(teacher, _all_layers(teacher) if layers is None else layers)
         if self.spec.student is not None:
             self._narrow(student, "student")
         return self._learned(student, "student", self.spec.training, teacher)
 
     def pruned(self, teacher: LoadedModel, student: LoadedModel) -> LoadedModel:
         """The student with fewer heads and units, after it has learned again."""
-        made = of_layers(student, range(student.model.config.num_hidden_layers))
+        made = of_layers(student, _all_layers(student))
         self._narrow(made, "pruning")
         return self._learned(made, "pruned", self.spec.repair, teacher)
 
@@ -170,6 +169,11 @@ class _Run:
         return Variant(name, step, "torch", loaded.folder, loaded.parameters_count, padded)
 
 
+def _all_layers(model: LoadedModel) -> range:
+    config: Any = model.model.config
+    return range(config.num_hidden_layers)
+
+
 def task_texts(task: TextTask, split: Split, seed: int) -> list[Labelled]:
     """The texts of a split, as many as the task says; raises WorkbenchError for a damaged file."""
     limits = {"train": task.limit, "held_out": task.limit_held_out, "test": task.limit_test}
@@ -181,7 +185,8 @@ def labelled_examples(
     rows: Sequence[Labelled], model: LoadedModel, length: int, where: object
 ) -> Examples:
     """Tokenized texts; raises WorkbenchError for a label that the model does not know."""
-    numbers: Mapping[str, int] = model.model.config.label2id
+    config: Any = model.model.config
+    numbers: Mapping[str, int] = config.label2id
     unknown = next((row.label for row in rows if row.label not in numbers), None)
     if unknown is not None:
         raise WorkbenchError(
