@@ -10,6 +10,7 @@ from workbench.bench import measure_memory
 from workbench.bench.memory import WORKSPACE
 from workbench.errors import WorkbenchError
 from workbench.models import load, save
+from workbench.ops.resident import STATUS
 
 
 def test_pylm_in_four_bits_takes_what_the_bits_say() -> None:
