@@ -133,7 +133,6 @@ class WorkbenchTrainer(Trainer):
         whole = self._train_batch_size
         size = saved.micro_batch if saved is not None and saved.micro_batch else whole
         while True:
-            begun = self.state.global_step
             with ExitStack() as stack:
                 if size != whole:
                     stack.enter_context(split(self, size))
@@ -149,7 +148,7 @@ class WorkbenchTrainer(Trainer):
                     return done
                 except Exception as error:
                     smaller = next((n for n in range(size - 1, 0, -1) if whole % n == 0), None)
-                    started = self.state.global_step > begun
+                    started = self.state.global_step > getattr(self, "_initial_global_step", 0)
                     own = self.args.accelerate == "none" or self.args.auto_find_batch_size
                     if own or started or smaller is None or not out_of_memory(error):
                         raise
@@ -176,7 +175,8 @@ class WorkbenchTrainer(Trainer):
             self.choices.save(Path(output_dir or self.args.output_dir))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        gather = getattr(self.optimizer.optimizer, "consolidate_state_dict", None)
+        inner = getattr(self.optimizer, "optimizer", self.optimizer)
+        gather = getattr(inner, "consolidate_state_dict", None)
         if gather is not None:  # every process sends what it keeps of the optimizer
             gather()
         super()._save_optimizer_and_scheduler(output_dir)
