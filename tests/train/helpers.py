@@ -13,7 +13,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from workbench import WorkbenchTrainingArguments
+from workbench import WorkbenchTrainer, WorkbenchTrainingArguments
 
 PAD = 0
 
@@ -72,7 +72,7 @@ def tiny_causal() -> LlamaForCausalLM:
 
 def build(kind: type[Trainer], folder: Any, model: Any = None, **keywords: Any) -> Trainer:
     own = ("data_collator", "callbacks", "compute_metrics", "model_init", "optimizers",
-           "compute_loss_func")  # fmt: skip
+           "compute_loss_func", "quantization")  # fmt: skip
     given = {name: keywords.pop(name) for name in own if name in keywords}
     data = keywords.pop("train_dataset", None) or Sentences()
     held_out = keywords.pop("eval_dataset", None) or Sentences(16, seed=1)
@@ -87,7 +87,7 @@ def build(kind: type[Trainer], folder: Any, model: Any = None, **keywords: Any) 
         "report_to": [],
         "seed": 0,
     } | keywords
-    if kind is Trainer:
+    if not issubclass(kind, WorkbenchTrainer):
         arguments = {k: v for k, v in arguments.items() if not k.startswith("accelerate")}
         args = TrainingArguments(str(folder), **arguments)
     else:

@@ -22,10 +22,10 @@ from workbench.errors import WorkbenchError
 KINDS = pytest.mark.parametrize("kind", [Trainer, WorkbenchTrainer])
 
 
-def both(tmp_path, **keywords: Any) -> tuple[Trainer, Trainer]:
+def both(tmp_path, kinds=(Trainer, WorkbenchTrainer), **keywords: Any) -> tuple[Trainer, Trainer]:
     """The two trainers after training, with all that changes no more than rounding."""
     found = []
-    for kind in (Trainer, WorkbenchTrainer):
+    for kind in kinds:
         given = {name: made() if name == "callbacks" else made for name, made in keywords.items()}
         trainer = build(kind, tmp_path / kind.__name__, **given)
         trainer.train()
@@ -164,6 +164,29 @@ def test_a_loss_of_ones_own_is_taken(tmp_path) -> None:
         return torch.nn.functional.smooth_l1_loss(outputs.logits[:, 0], labels.float())
 
     same_logs(*both(tmp_path, compute_loss_func=smooth_l1))
+
+
+class Distils:
+    """Mixed into either trainer: the loss is the divergence from a teacher."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, **keywords):
+        outputs = model(**{k: v for k, v in inputs.items() if k != "labels"})
+        with torch.no_grad():
+            wanted = self.teacher(**{k: v for k, v in inputs.items() if k != "labels"}).logits
+        loss = torch.nn.functional.kl_div(
+            outputs.logits.log_softmax(-1), wanted.softmax(-1), reduction="batchmean"
+        )
+        return (loss, outputs) if return_outputs else loss
+
+
+def test_a_student_learns_alike_from_its_teacher_in_both(tmp_path) -> None:
+    teacher = tiny_bert().eval()
+    torch.nn.init.normal_(teacher.classifier.weight)
+    given = {"teacher": teacher}
+    kinds = [type(kind.__name__, (Distils, kind), given) for kind in (Trainer, WorkbenchTrainer)]
+    plain, ours = both(tmp_path, kinds)
+    same_logs(plain, ours)
+    assert losses(ours)[-1] < losses(ours)[0]
 
 
 def test_arguments_are_read_from_a_command_line() -> None:

@@ -42,7 +42,7 @@ class Subject:
     name: str
     what: str
     make: Callable[[int, int], Material]
-    judged: int = 256
+    judged: int = 128
 
 
 class Sentences(Dataset[dict[str, Any]]):
@@ -105,7 +105,7 @@ def code(rows: int, judged: int) -> Material:
 def subject(name: str, data: Path | None = None) -> Subject:
     """The subject of this name. Raises WorkbenchError for another, and where data are missing."""
     if name == "pylm":
-        return Subject(name, "pylm from scratch on Python code, 256 tokens a row", code, judged=32)
+        return Subject(name, "pylm from scratch on Python code, 256 tokens a row", code, judged=16)
     if name == "minilm":
         folder = data or Path(os.environ.get("WORKBENCH_DATA", "."))
         if not (folder / "sst2" / "train.tsv").is_file():
@@ -131,7 +131,7 @@ def given(material: Material) -> Subject:
         "yours",
         type(material.model).__name__,
         partial(_cut, material),
-        min(256, len(material.eval_dataset)),
+        min(128, len(material.eval_dataset)),
     )
 
 

@@ -53,6 +53,21 @@ def learn_scales(model: nn.Module) -> list[nn.Parameter]:
     return made
 
 
+def prepare(model: nn.Module, example: Batch) -> list[nn.Parameter]:
+    """Make an unfrozen quantized `model` ready to train; return the parameters that will.
+
+    They are replaced by copies first, so that models that share them are unharmed; the scales are
+    among them. `example` shows which weights are read without calling their layers. Raises
+    WorkbenchError, before anything is changed, as `learn_scales` does.
+    """
+    _trainable(model)
+    own_parameters(model)
+    with torch.no_grad(), _Reading(model):
+        model(**example)
+    learn_scales(model)
+    return [p for p in model.parameters() if p.requires_grad]
+
+
 def finetune(
     model: nn.Module,
     batches: Sequence[Batch],
@@ -88,12 +103,7 @@ def finetune(
             "so that one is left to train on"
         )
     seen, unseen = batches[: len(batches) - held_out], batches[len(batches) - held_out :]
-    _trainable(model)
-    own_parameters(model)
-    with torch.no_grad(), _Reading(model):
-        model(**batches[0])
-    learn_scales(model)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = prepare(model, batches[0])
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
     # Two steps more than taken: the cycle's last rates are too small to be worth a step.
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps + 2)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from torch import nn
@@ -16,12 +16,16 @@ from workbench.ops.heap import trim
 from workbench.train.accelerators import accelerators
 from workbench.train.accelerators.merged import split
 from workbench.train.arguments import WorkbenchTrainingArguments
+from workbench.train.aware import check_trainable, finish, make_aware
 from workbench.train.choices import Choices
 from workbench.train.lengths import Rows
 from workbench.train.memory import out_of_memory
 from workbench.train.proof import differs
 from workbench.train.trial import choose, on, unmeasured
 from workbench.train.untouched import untouched
+
+if TYPE_CHECKING:
+    from workbench.recipe import QuantizationSpec
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +38,23 @@ class WorkbenchTrainer(Trainer):
 
     `choices` tells what was switched on, why, and what it brought; a file beside each checkpoint
     holds them too, and a resumed run takes them from there. Evaluation runs as in transformers.
+
+    With a recipe's section `quantization`, or a model that is quantized and not frozen, training is
+    aware of the rounding: weights and scales learn with it, and when training ends the model is
+    frozen, as it was evaluated. Static ranges come from the first training rows. Raises
+    WorkbenchError for a section that needs more than this.
     """
 
     args: WorkbenchTrainingArguments
 
-    def __init__(self, model: Any = None, args: Any = None, *rest: Any, **keywords: Any) -> None:
+    def __init__(
+        self,
+        model: Any = None,
+        args: Any = None,
+        *rest: Any,
+        quantization: "QuantizationSpec | None" = None,
+        **keywords: Any,
+    ) -> None:
         if args is None:
             args = WorkbenchTrainingArguments("tmp_trainer")
         if not isinstance(args, WorkbenchTrainingArguments):
@@ -53,7 +69,21 @@ class WorkbenchTrainer(Trainer):
         self.rebatch: list[Callable[[Batch], Batch]] = []
         self.samplers: list[Callable[[], Sampler[int]]] = []
         self._chosen = False
+        self.quantization: QuantizationSpec | None = None
         super().__init__(model, args, *rest, **keywords)
+        self.quantization = quantization
+        make_aware(self, self.model)
+
+    def call_model_init(self, trial: Any = None) -> Any:
+        """A new model; quantized like the first, once the trainer has data to calibrate it on."""
+        model = super().call_model_init(trial)
+        make_aware(self, model)
+        return model
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Those of transformers, and no scale: a smaller scale is no simpler model."""
+        names = super().get_decay_parameter_names(model)
+        return [name for name in names if not name.endswith("_scale")]
 
     @contextmanager
     def hooked(self, hooks: list[T], hook: T) -> Iterator[None]:
@@ -97,12 +127,12 @@ class WorkbenchTrainer(Trainer):
         a hyper-parameter search. Where memory runs out before the first step is taken, it is taken
         in smaller batches, as many as leave it the same.
         """
+        check_trainable(self.model)
         checkpoint = keywords.get("resume_from_checkpoint")
         saved = None if checkpoint is None else Choices.load(Path(checkpoint))
         whole = self._train_batch_size
         size = saved.micro_batch if saved is not None and saved.micro_batch else whole
         while True:
-            begun = self.state.global_step
             with ExitStack() as stack:
                 if size != whole:
                     stack.enter_context(split(self, size))
@@ -113,10 +143,12 @@ class WorkbenchTrainer(Trainer):
                         self.choices = self.choices.model_copy(update={"micro_batch": size})
                     kept = [accelerators[name] for name in self.choices.kept]
                     stack.enter_context(on(self, kept))
-                    return super()._inner_training_loop(batch_size, *rest, **keywords)
+                    done = super()._inner_training_loop(batch_size, *rest, **keywords)
+                    finish(self.model)
+                    return done
                 except Exception as error:
                     smaller = next((n for n in range(size - 1, 0, -1) if whole % n == 0), None)
-                    started = self.state.global_step > begun
+                    started = self.state.global_step > getattr(self, "_initial_global_step", 0)
                     own = self.args.accelerate == "none" or self.args.auto_find_batch_size
                     if own or started or smaller is None or not out_of_memory(error):
                         raise
@@ -143,7 +175,8 @@ class WorkbenchTrainer(Trainer):
             self.choices.save(Path(output_dir or self.args.output_dir))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        gather = getattr(self.optimizer.optimizer, "consolidate_state_dict", None)
+        inner = getattr(self.optimizer, "optimizer", self.optimizer)
+        gather = getattr(inner, "consolidate_state_dict", None)
         if gather is not None:  # every process sends what it keeps of the optimizer
             gather()
         super()._save_optimizer_and_scheduler(output_dir)

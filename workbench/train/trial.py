@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import in_words
+from workbench.errors import WorkbenchError, in_words
 from workbench.progress import track
 from workbench.train.accelerators import Accelerator, accelerators
 from workbench.train.choices import Choice, Choices, ratio_of
@@ -225,7 +225,13 @@ def _untimed(trainer: "WorkbenchTrainer") -> tuple[list[Choice], list[Accelerato
 
 
 def _obstacle(trainer: "WorkbenchTrainer", accelerator: Accelerator) -> str | None:
-    return accelerator.clash(trainer.args) or accelerator.obstacle(trainer)
+    """Why it does not apply; what it fails to find out is a reason too."""
+    try:
+        return accelerator.clash(trainer.args) or accelerator.obstacle(trainer)
+    except WorkbenchError:
+        raise
+    except Exception as problem:  # noqa: BLE001 - of a data set or a model, whatever it is
+        return _in_short(problem)
 
 
 def _refusal(trainer: "WorkbenchTrainer") -> str | None:

@@ -1,0 +1,127 @@
+"""The comparison of trainers: processes that take turns, honest rows, refusals before any work."""
+
+from xml.etree import ElementTree as ET
+
+import pytest
+import torch
+
+from workbench.bench import training_chart
+from workbench.bench.training import PLAIN, TrainReport, TrainRow, train_bench
+from workbench.bench.training_subjects import Material
+from workbench.bench.training_tables import training_sentences, training_table
+from workbench.cli import main
+from workbench.console import console
+from workbench.errors import WorkbenchError
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def material(llama, **changes) -> Material:
+    """Rows of one length, in a list: what any process can read."""
+    torch.manual_seed(0)
+    rows = [{"input_ids": ids, "labels": ids} for ids in torch.randint(1, 97, (48, 12))]
+    parts = {"model": llama, "train_dataset": rows[:32], "eval_dataset": rows[32:]} | changes
+    return Material(**parts)
+
+
+@pytest.mark.slow
+def test_each_accelerator_runs_beside_transformers_on_the_same_rows(tiny_llama) -> None:
+    names = ["heap", "attention", "by_length"]
+    report = train_bench(
+        material(tiny_llama), accelerate=names, steps=16, batch=2, seeds=1, threads=1
+    )
+    rows = {row.name: row for row in report.rows}
+    assert set(rows) == {PLAIN, "all", "heap", "attention"}
+    assert "all rows have one length" in report.failed["by_length"]
+    assert rows["all"].kept == ("heap", "attention")
+    plain = rows[PLAIN]
+    assert plain.ratio == 1
+    for row in rows.values():
+        assert len(row.losses) == 16
+        assert row.losses == pytest.approx(plain.losses, rel=1e-3)  # the same rows, in one order
+        assert row.held_out == pytest.approx(plain.held_out, rel=1e-3)
+        assert row.tokens_s == pytest.approx(12 * row.samples_s)
+        assert row.ratio > 0
+
+
+def test_refusals_come_before_any_process(tiny_llama, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("workbench.bench.training._all_runs", None)
+    with pytest.raises(WorkbenchError, match="'warp' is unknown"):
+        train_bench("pylm", accelerate=["warp"])
+    with pytest.raises(WorkbenchError, match="nothing to train named 'gpt'"):
+        train_bench("gpt")
+    with pytest.raises(WorkbenchError, match="steps is 3"):
+        train_bench("pylm", steps=3)
+    with pytest.raises(WorkbenchError, match="each is at least 1"):
+        train_bench("pylm", seeds=0)
+    with pytest.raises(WorkbenchError, match="SST-2 with --data"):
+        train_bench("minilm", data=tmp_path)
+    with pytest.raises(WorkbenchError, match="cannot be handed to another process"):
+        train_bench(material(tiny_llama, data_collator=lambda rows: rows))
+
+
+def row(name: str, ratio: float = 1.0, held_out: float = 2.0, **values) -> TrainRow:
+    return TrainRow(
+        **{"name": name, "seed": 0, "kept": (name,), "samples_s": 10 * ratio, "error": 0.02,
+           "tokens_s": 100 * ratio, "ratio": ratio, "processor_ratio": ratio, "compile_s": 0.0,
+           "with_compile": ratio, "peak_bytes": None, "losses": (3.0, 2.5, 2.0),
+           "held_out": held_out, "parity": "within the seeds"} | values
+    )  # fmt: skip
+
+
+@pytest.fixture
+def report() -> TrainReport:
+    rows = (
+        row(PLAIN, error=0.0),
+        row(PLAIN, seed=1, error=0.0, held_out=2.1),
+        row("bf16", 1.8),
+        row("compile", 1.3, compile_s=30.0, with_compile=0.4),
+        row("heap", 0.8, parity="worse by 0.2000"),
+    )
+    return TrainReport(
+        subject="x", what="A model & its rows", steps=3, batch=2, threads=1, rows=rows,
+        failed={"packing": "all rows have one length"},
+    )  # fmt: skip
+
+
+def test_the_table_puts_the_fastest_first_and_losers_are_named(report) -> None:
+    screen = console()
+    screen.width = 200
+    with screen.capture() as captured:
+        screen.print(training_table(report))
+    lines = captured.get().splitlines()
+    order = [
+        line for name in (PLAIN, "bf16", "compile", "heap") for line in lines if f" {name}" in line
+    ]
+    assert [lines.index(line) for line in order] == sorted(lines.index(line) for line in order)
+    assert any("compile" in line and " 30 " in line and "0.40" in line for line in lines)
+    said = " ".join(training_sentences(report))
+    assert "Slower: heap, x 0.80" in said
+    assert "Slower: bf16" not in said
+    assert "Did not run: packing. All rows have one length." in said
+
+
+def test_the_picture_has_a_bar_and_a_curve_for_each_run(report, tmp_path) -> None:
+    path = tmp_path / "picture.svg"
+    training_chart.save_chart(report, path)
+    picture = ET.parse(path).getroot()
+    widths = {float(r.get("width")) for r in picture.iter(f"{SVG}rect")}
+    unit = training_chart.BARS / 1.84
+    for ratio in (1.0, 1.8, 1.3, 0.8):
+        assert any(w == pytest.approx(ratio * unit, abs=0.1) for w in widths)
+    assert len(list(picture.iter(f"{SVG}polyline"))) == 5
+    with pytest.raises(WorkbenchError, match="svg or"):
+        training_chart.save_chart(report, tmp_path / "picture.png")
+
+
+def test_the_report_is_read_back(report, tmp_path) -> None:
+    path = tmp_path / "figures.json"
+    report.save(path)
+    assert TrainReport.model_validate_json(path.read_text()) == report
+
+
+def test_the_command_refuses_what_it_cannot_do(tmp_path, capsys) -> None:
+    assert main(["train-bench", "gpt"]) == 2
+    assert "allowed: minilm, pylm" in capsys.readouterr().err
+    assert main(["train-bench", "pylm", "--chart", str(tmp_path / "a.png")]) == 2
+    assert ".svg or .html" in capsys.readouterr().err
