@@ -40,10 +40,10 @@ def numbers_of(allocation: Allocation | None, tuned: Iterable[TunedLayer]) -> di
         for name, damage in allocation.damages.items():
             others = [other for other in together.get(name, ()) if other != name]
             reason = f"one of {len(allocation.candidates)} widths, within {allocation.budget}"
-            if allocation.measured:
-                reason += ", tried on calibration data"
             if others:
                 reason += f", the same as {' and '.join(others)}"
+            if allocation.measured:
+                reason += ", tried on calibration data"
             found[name] = Numbers(damage=damage, reason=reason)
     for layer in tuned:
         known = found.get(layer.name, Numbers())

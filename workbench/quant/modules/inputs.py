@@ -16,8 +16,7 @@ class QInputs(QModule):
     @classmethod
     def bases_for(cls, float_class: type[nn.Module]) -> tuple[type, ...]:
         # The slot does what a transformed linear did, before rounding.
-        slotted = issubclass(float_class, Transformed)
-        return (cls, float_class.plain if slotted else float_class)
+        return (cls, float_class.plain if issubclass(float_class, Transformed) else float_class)
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         named = {name: self.take_input(x) for name, x in kwargs.items()}
