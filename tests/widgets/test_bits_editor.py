@@ -157,6 +157,16 @@ def test_measured_points_are_those_of_yesterday_too_and_restore_their_recipe(
     today.close()
 
 
+def test_a_budget_stays_until_another_model_is_loaded(editor) -> None:
+    session, proposed = editor.session, editor.budget
+    editor.set_state({"budget_kind": "mean bits", "budget": 4.0})
+    session.update(session.recipe.with_alpha(0.3))
+    assert (editor.budget, editor.budget_kind) == (4.0, "mean bits")
+    session.update(session.recipe.with_model("pylm-outliers"))
+    session.load()
+    assert (editor.budget, editor.budget_kind) == (proposed, "MB")
+
+
 def test_bits_left_to_a_budget_are_told_apart_from_bits(editor) -> None:
     budget = {"kind": "mean_bits", "limit": 4}
     session = editor.session

@@ -78,6 +78,7 @@ class BitsEditor(View):
     def __init__(self, session: Any, **keywords: Any) -> None:
         self._known: tuple[object, ...] | None = None
         self._weights: object = None
+        self._budgeted: object = None
         self._added = -1
         super().__init__(session, **keywords)
         self.observe(self._rescale, "scales")
@@ -163,10 +164,13 @@ class BitsEditor(View):
         self.rows = rows
         whole = session.loaded.bytes if session.loaded else 0
         self.other_bytes = max(0, whole - sum(row["float_bytes"] for row in rows))
-        if whole and not self.budget:  # half-way from 8 bits to 4
+        other_model = self._budgeted is not None and session.loaded is not self._budgeted
+        if whole and (other_model or not self.budget):  # half-way from 8 bits to 4
             able = [row for row in rows if row["bytes"]]
             sizes = sum(row["bytes"]["8"] + row["bytes"]["4"] for row in able) / 2
+            self.budget_kind = "MB"
             self.budget = round((whole - sum(r["float_bytes"] for r in able) + sizes) / MB, 1)
+        self._budgeted = session.loaded or self._budgeted
 
     def _rescale(self, _: Any) -> None:
         if self.following:

@@ -42,7 +42,7 @@ function render({ model, el }) {
     if (had) list.querySelector("[aria-selected=true]")?.focus({ preventScroll: true });
     const label = model.get("steps").find(([step]) => step === following())?.[1];
     next.hidden = !label;
-    next.textContent = label ? `Next: ${label} →` : "";
+    next.textContent = label ? `Next: ${label} →` : "Next";
     mount(5);
   }
 
