@@ -28,6 +28,12 @@ def test_timing_is_the_median_with_quartiles() -> None:
     assert (timing.low, timing.median, timing.high, timing.runs) == (2.0, 3.0, 4.0, 5)
 
 
+def test_drift_is_what_the_machine_did_meanwhile() -> None:
+    assert Timing.of([4.0, 5.0, 4.0, 5.0, 4.0]).drift == pytest.approx(0.2)
+    assert Timing.of([3.0] * 7).drift == 0
+    assert Timing.of([3.0, 5.0, 9.0]).drift is None
+
+
 def test_linears_take_a_part_of_the_prefill(tiny_llama) -> None:
     """A slow linear shows in both figures; a slow head shows in the whole only."""
 

@@ -8,8 +8,10 @@ import pytest
 from rich.console import Console
 
 import workbench as wb
+from workbench.cli import main
 from workbench.compare import Difference
 from workbench.scoreboard import Judged, judge, read_recipes, scoreboard_tables
+from workbench.scoreboard.markdown import _evidence
 
 
 def difference(task: str, degradation: float | None, verdict: str = "not told apart") -> Difference:
@@ -57,6 +59,29 @@ def test_a_model_beside_its_original(board, file) -> None:
     text = screen.file.getvalue()
     assert "not told apart" in text or "worse" in text
     assert f"{task.reference:.4f}" in text
+
+
+def test_the_same_as_markdown(board, file, tmp_path) -> None:
+    """The command goes on from the file, so that nothing is measured, and writes the tables."""
+    out = tmp_path / "scores.md"
+    asked = ["--tasks", "perplexity", "--limit", "12", "--json", str(file), "--markdown", str(out)]
+    assert main(["evaluate", "pylm", *asked]) == 0
+    text = out.read_text()
+    (task,) = board.judged[0].tasks
+    assert "12 documents a task, seed 0." in text
+    assert "Noise floor: of 6 timings" in text
+    row = next(line for line in text.splitlines() if line.startswith("| perplexity"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:3] == ["perplexity, nats per token", "12", f"{task.reference:.4f}"]
+    assert cells[3].startswith(f"{task.candidate:.4f} ({task.low:+.4f} to {task.high:+.4f}")
+    assert ("**" in cells[3]) == (task.verdict != "not told apart")
+    assert main(["evaluate", "pylm", "--markdown", str(tmp_path)]) == 2
+
+
+def test_flips_stand_in_a_cell_of_right_and_wrong_answers() -> None:
+    told = difference("a", 0.05, "worse").model_copy(update={"lost": 9, "won": 0, "p": 0.0039})
+    assert _evidence(told) == "-9 +0, p 0.0039: **worse**"
+    assert _evidence(difference("b", 0.0)) == "-1 +1, p 1"
 
 
 def test_what_is_known_is_not_measured_again(board, file, monkeypatch) -> None:

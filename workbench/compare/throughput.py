@@ -189,7 +189,8 @@ def _run(
     model: nn.Module, batches: list[dict[str, Tensor]], position: Any
 ) -> tuple[float, float, list[float]]:
     """When this instance began and ended, and the seconds of each batch that it took."""
-    begun, taken = time.monotonic(), []
+    begun = time.monotonic()
+    taken: list[float] = []
     while True:
         with position.get_lock():
             index, position.value = position.value, position.value + 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from workbench.progress import track
 
 FILE = "model.onnx"
 BEFORE, MORE = 3, 5  # tokens; sizes that no other dimension has
+EXPORTERS = find_spec("transformers.exporters") is not None  # not before transformers 5.20 or so
 
 
 class Onnx(Exporter):
@@ -63,11 +65,10 @@ def write_graph(job: Job, folder: Path, *, nbits: bool = True, cache: bool = Tru
     """
     try:
         with torch.no_grad(), in_private():
-            cache = cache and _caches(job)
-            inputs = _going_on(job.model) if cache else example(job)
+            inputs = (_going_on(job) if cache else None) or example(job)
             model = traceable(job.model, nbits)
             if hasattr(getattr(model, "config", None), "to_dict"):
-                _by_transformers(model, inputs, folder, cache)
+                _by_transformers(model, inputs, folder)
             else:
                 _by_torch(model, inputs, folder)
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError, TypeError, KeyError) as error:
@@ -79,37 +80,37 @@ def write_graph(job: Job, folder: Path, *, nbits: bool = True, cache: bool = Tru
         ) from error
 
 
-def _caches(job: Job) -> bool:
-    """Whether it is a language model that generates text with a cache, from token ids alone."""
-    config = getattr(job.model, "config", None)
-    generates = getattr(job.model, "can_generate", lambda: False)()
-    return (
-        find_spec("transformers.exporters") is not None
-        and generates
-        and not getattr(config, "is_encoder_decoder", False)
-        and set(job.example or ()) <= {"input_ids", "attention_mask"}
-    )
-
-
-def _going_on(model: Any) -> dict[str, Any]:
+def _going_on(job: Job) -> dict[str, Any] | None:
     """The inputs of a call in the middle of a text: tokens, and the cache of those before.
 
-    The very same graph begins a text, with a cache of none.
+    The very same graph begins a text, with a cache of none. None for a model that keeps no
+    key-value cache, or needs more than token ids.
     """
+    from transformers import DynamicCache
+
+    model: Any = job.model
+    generates = getattr(model, "can_generate", lambda: False)()
+    needs_more = not set(job.example or ()) <= {"input_ids", "attention_mask"}
+    if not generates or needs_more or not EXPORTERS:
+        return None
     before = model(input_ids=torch.ones(2, BEFORE, dtype=torch.int64), use_cache=True)
-    return {
+    if not isinstance(getattr(before, "past_key_values", None), DynamicCache):
+        return None
+    inputs = {
         "input_ids": torch.ones(2, MORE, dtype=torch.int64),
         "attention_mask": torch.ones(2, BEFORE + MORE, dtype=torch.int64),
-        "position_ids": torch.arange(BEFORE, BEFORE + MORE).repeat(2, 1),
         "past_key_values": before.past_key_values,
     }
+    if "position_ids" in signature(model.forward).parameters:
+        inputs["position_ids"] = torch.arange(BEFORE, BEFORE + MORE).repeat(2, 1)
+    return inputs
 
 
-def _by_transformers(model: Any, inputs: Mapping[str, Any], folder: Path, cache: bool) -> None:
+def _by_transformers(model: Any, inputs: Mapping[str, Any], folder: Path) -> None:
     """By transformers' own exporter, which knows what its models need, where it has one."""
     if hasattr(model.config, "use_cache"):
-        model.config.use_cache = cache
-    if find_spec("transformers.exporters") is None:  # before transformers 5.20 or so
+        model.config.use_cache = "past_key_values" in inputs
+    if not EXPORTERS:
         _by_torch(model, inputs, folder)
         return
     from transformers.exporters.configs import OnnxConfig
@@ -117,9 +118,10 @@ def _by_transformers(model: Any, inputs: Mapping[str, Any], folder: Path, cache:
 
     exported = OnnxExporter().export(model, dict(inputs), config=OnnxConfig(dynamic=True))
     exported.generation_config = getattr(model, "generation_config", None)
-    exported.config.architectures = [type(model).__name__]
-    if hasattr(exported.config, "quantization_config"):  # the graph has it all
-        del exported.config.quantization_config
+    config: Any = exported.config
+    config.architectures = [type(model).__name__]
+    if hasattr(config, "quantization_config"):  # the graph has it all
+        del config.quantization_config
     exported.save_pretrained(folder)
 
 

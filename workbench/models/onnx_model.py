@@ -13,6 +13,12 @@ OF_ONE_TEXT: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def inputs_of(exported: Any) -> set[str]:
+    """The inputs of an exported graph."""
+    [graph] = exported.components.values()
+    return set(graph.metadata.kwargs)
+
+
 class OnnxModel(PreTrainedModel):
     """Transformers' `ExportedModel`, called as the model was that it was made of.
 
@@ -26,6 +32,7 @@ class OnnxModel(PreTrainedModel):
     def __init__(self, exported: Any) -> None:
         super().__init__(exported.config)
         self.exported = exported
+        self.takes = inputs_of(exported)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -33,17 +40,10 @@ class OnnxModel(PreTrainedModel):
         found: torch.dtype = self.exported.dtype
         return found
 
-    @property
-    def takes(self) -> set[str]:
-        """The inputs of the graph."""
-        [graph] = self.exported.components.values()
-        return set(graph.metadata.kwargs)
-
     def forward(self, input_ids: Tensor, **inputs: Any) -> Any:
         """Run the graph."""
-        takes = self.takes
-        given = {n: v for n, v in inputs.items() if n in takes and v is not None}
-        made = {n: make(input_ids) for n, make in OF_ONE_TEXT.items() if n in takes}
+        given = {n: v for n, v in inputs.items() if n in self.takes and v is not None}
+        made = {n: make(input_ids) for n, make in OF_ONE_TEXT.items() if n in self.takes}
         return self.exported(input_ids=input_ids, **made | given)
 
 
@@ -70,11 +70,12 @@ class OnnxGenerator(OnnxModel, GenerationMixin):
             attention_mask = torch.ones(rows, past + count, dtype=torch.int64)
         if position_ids is None:
             position_ids = torch.arange(past, past + count).expand(rows, -1)
+        positions = {"position_ids": position_ids} if "position_ids" in self.takes else {}
         return self.exported(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            position_ids=position_ids,
             past_key_values=past_key_values if past else self._empty_cache(rows),
+            **positions,
         )
 
     def _empty_cache(self, rows: int) -> DynamicCache:
