@@ -126,6 +126,7 @@ def test_a_student_learns_all_that_a_teacher_shows(tokenizer, data, tmp_path, sh
     assert learned.metric == "accuracy"
     assert learned.judged[learned.kept] == max(learned.judged.values())
     assert agree(before, state(teacher.model))
+    assert teacher.model.config._attn_implementation == "sdpa"  # as it was
     assert set(student.model.state_dict()) == names
     assert all(p.grad is None for p in student.model.parameters())
     back = wb.load(tmp_path / "out")
@@ -254,6 +255,9 @@ def test_teachers_and_data_that_do_not_fit_are_refused(tokenizer, data, tmp_path
     other.tokenizer = AutoTokenizer.from_pretrained(wb.bundled["pylm"].folder())
     with pytest.raises(WorkbenchError, match="different tokenizers"):
         distil(student, *data, tmp_path / "a", teacher=other)
+    wild = Training(learning_rate=1e30, warmup=0, batch_size=16)
+    with pytest.raises(WorkbenchError, match="the loss became nan after"):
+        distil(classifier(tokenizer), *data, tmp_path / "c", training=wild)
     with pytest.raises(WorkbenchError, match="no parameter is named 'nothing"):
         distil(student, *data, tmp_path / "b", training=Training(frozen=("nothing*",)))
     (tmp_path / "mine").mkdir()

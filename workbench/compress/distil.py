@@ -99,8 +99,8 @@ def distil(
     with _private_state(student.model, training.frozen):
         trainer = _trainer(student, train, held_out, work, training)
         example = {n: torch.tensor([v]) for n, v in train[0].items() if n != "labels"}
-        trainer.teach(None if teacher is None else teacher.model, distillation, example)
         try:
+            trainer.teach(None if teacher is None else teacher.model, distillation, example)
             trainer.train(resume_from_checkpoint=_last_checkpoint(work))
         finally:
             trainer.release()

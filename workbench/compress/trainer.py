@@ -36,12 +36,14 @@ class Distils:
         Raises WorkbenchError where their classes, or the layers to follow, do not fit.
         """
         self.teacher, self.distillation = teacher, distillation
+        self._attention: list[tuple[Any, str]] = []
         if teacher is None:
             return
         teacher.eval()
         self.model_accepts_loss_kwargs = False  # the losses are means over each batch
         if distillation.attention:  # other implementations do not give the maps
             for model in (self.model, teacher):
+                self._attention.append((model, model.config._attn_implementation))
                 model.set_attn_implementation("eager")
         with torch.no_grad():
             own, other = (model(**example, **distillation.shown) for model in (self.model, teacher))
@@ -64,8 +66,10 @@ class Distils:
             self.model.add_module(PROJECTIONS, self.projections)
 
     def release(self) -> None:
-        """Leave the student without projections."""
+        """Leave the student without projections, and both models with the attention they had."""
         self.model._modules.pop(PROJECTIONS, None)
+        for model, before in self._attention:
+            model.set_attn_implementation(before)
 
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, **keywords: Any
@@ -99,6 +103,16 @@ class TextTrainer(Distils, Trainer):  # type: ignore[misc]
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
         lengths = [len(row["input_ids"]) for row in rows]
         return ByLength(lengths, self.args.train_batch_size, self.args.seed)
+
+    def training_step(self, *args: Any, **keywords: Any) -> Tensor:
+        """One step; raises WorkbenchError where its loss is no number any more."""
+        loss: Tensor = super().training_step(*args, **keywords)
+        if not torch.isfinite(loss):
+            raise WorkbenchError(
+                f"the loss became {loss.item()} after {self.state.global_step} steps; lower the "
+                f"learning rate, which is {self.args.learning_rate}"
+            )
+        return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the seconds of the whole run, which goes on where a checkpoint's log ended."""
