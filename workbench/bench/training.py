@@ -206,7 +206,7 @@ class _Processes:
     def __init__(self) -> None:
         # A server that has imported everything and computed nothing is quick and safe to fork.
         ways = multiprocessing.get_all_start_methods()
-        self.context = multiprocessing.get_context(
+        self.context: Any = multiprocessing.get_context(
             "forkserver" if "forkserver" in ways else "spawn"
         )
         if "forkserver" in ways:

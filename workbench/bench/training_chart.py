@@ -98,7 +98,7 @@ def _curves(report: TrainReport, shown: Sequence[TrainRow]) -> Iterator[str]:
         yield f'<text x="{LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{value:.3g}</text>'
     yield f'<text x="{LEFT + wide}" y="{TALL + 20}" text-anchor="end" fill="{GREY}">step '
     yield f"{report.steps}</text>"
-    lines = [(row, GREY, "", 4) for row in report.plain]
+    lines = [(row, GREY, "", 4.0) for row in report.plain]
     lines += [(row, *ink(i), 1.8) for i, row in enumerate(shown)]
     for row, colour, dash, width in lines:
         points = " ".join(place(step, value) for step, value in enumerate(curves[row]))

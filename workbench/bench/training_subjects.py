@@ -66,7 +66,7 @@ def sst2(data: Path | None, rows: int, judged: int) -> Material:
 
     folder = data or Path(os.environ.get("WORKBENCH_DATA", ""))
     loaded = load("minilm")
-    config = copy.deepcopy(loaded.model.config)
+    config: Any = copy.deepcopy(loaded.model.config)
     config.num_labels = 2
     torch.manual_seed(0)
     model = BertForSequenceClassification(config)
@@ -85,8 +85,9 @@ def code(rows: int, judged: int) -> Material:
     from workbench.models.corpus import TokenBlocks, encode, is_held_out, sources
 
     loaded = load("pylm")
+    config: Any = copy.deepcopy(loaded.model.config)
     torch.manual_seed(0)
-    model = LlamaForCausalLM(copy.deepcopy(loaded.model.config)).float()
+    model = LlamaForCausalLM(config).float()
     parts: list[Dataset[Any]] = []
     for count, wanted in ((rows, False), (judged, True)):
         texts: list[str] = []
@@ -99,7 +100,7 @@ def code(rows: int, judged: int) -> Material:
         if len(blocks) < count:
             raise WorkbenchError(f"the standard library has {len(blocks)} rows of the {count}")
         parts.append(Subset(blocks, range(count)))
-    return Material(model, *parts, arguments={"learning_rate": 1e-3})
+    return Material(model, parts[0], parts[1], arguments={"learning_rate": 1e-3})
 
 
 def subject(name: str, data: Path | None = None) -> Subject:
@@ -127,11 +128,12 @@ def _rows(path: Path, count: int) -> list[dict[str, str]]:
 
 def given(material: Material) -> Subject:
     """A subject of a user's own: copied into each process."""
+    held_out: Any = material.eval_dataset
     return Subject(
         "yours",
         type(material.model).__name__,
         partial(_cut, material),
-        min(128, len(material.eval_dataset)),
+        min(128, len(held_out)),
     )
 
 

@@ -41,7 +41,7 @@ def step_loss(trainer: "WorkbenchTrainer", batches: Sequence[Batch]) -> float:
     try:
         for batch in batches:
             inputs = trainer._prepare_inputs(dict(batch))
-            loss = trainer.compute_loss(model, inputs, num_items_in_batch=items)
+            loss: Any = trainer.compute_loss(model, inputs, num_items_in_batch=items)
             total += float(loss)
     finally:
         model.train(was_training)

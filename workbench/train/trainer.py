@@ -46,6 +46,8 @@ class WorkbenchTrainer(Trainer):
     """
 
     args: WorkbenchTrainingArguments
+    model: Any
+    train_dataset: Any
 
     def __init__(
         self,
@@ -172,7 +174,7 @@ class WorkbenchTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save and self.choices.rows:
-            self.choices.save(Path(output_dir or self.args.output_dir))
+            self.choices.save(Path(output_dir or self.args.output_dir or ""))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         inner = getattr(self.optimizer, "optimizer", self.optimizer)

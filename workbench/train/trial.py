@@ -189,10 +189,15 @@ def _tried(
         ratio, error, first = _raced(*both, pairs)
     except Exception as problem:  # noqa: BLE001 - a compiler's or a kernel's, whatever it is
         return Choice(name=name, verdict="failed", reason=_in_short(problem))
-    found = {"name": name, "ratio": ratio, "error": error, "first_s": first}
-    if ratio - 2 * error < LEAST_GAIN:
-        return Choice(verdict="does not pay", reason="no gain beyond noise", **found)
-    return Choice(verdict="kept", reason=accelerator.brings, **found)
+    pays = ratio - 2 * error >= LEAST_GAIN
+    return Choice(
+        name=name,
+        verdict="kept" if pays else "does not pay",
+        reason=accelerator.brings if pays else "no gain beyond noise",
+        ratio=ratio,
+        error=error,
+        first_s=first,
+    )
 
 
 def _raced(one: Contender, other: Contender, pairs: int) -> tuple[float, float, float]:

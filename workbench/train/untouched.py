@@ -26,7 +26,7 @@ def untouched(trainer: "WorkbenchTrainer") -> Iterator[None]:
     tensors = [*model.parameters(), *model.buffers()]
     kept = [tensor.detach().clone() for tensor in tensors]
     given = trainer.optimizer
-    given_state = None if given is None else copy.deepcopy(given.state_dict())
+    given_state = {} if given is None else copy.deepcopy(given.state_dict())
     before = {name: getattr(trainer, name) for name in STATE}
     trainer.state = copy.deepcopy(trainer.state)
     was_training = model.training
