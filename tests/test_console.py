@@ -145,8 +145,8 @@ def test_the_doctor_says_what_computes_typical_layers_and_why(monkeypatch, capsy
     assert "nothing built" in rows["W8A8"], "why the native one was passed over"
     assert rows["W float8"].startswith("dequantized_linear_blocked")
     assert rows["attention_native"] == "no"
-    assert "dequantized_linear_blocked" in rows["W float8 against float"]
-    assert "float32 linear" in rows["W float8 against float"]
+    assert "dequantized_linear_blocked" in rows["W float8, freeze(slower='float')"]
+    assert "float32 linear" in rows["W float8, freeze(slower='float')"]
 
 
 def cells(text: str) -> dict[str, str]:

@@ -371,9 +371,9 @@ def _choices() -> dict[str, str]:
         assert isinstance(layer, QLinear)
         slower, told = against_float(layer)
         freeze(model)
-        verdict = "slower, so freeze(slower='float') leaves it in float" if slower else "no slower"
+        verdict = "left in float" if slower else "kept"
         chosen[scheme] = f"{layer.op}: {layer.op_reason}"
-        chosen[f"{scheme} against float"] = f"{verdict}; {told}"
+        chosen[f"{scheme}, freeze(slower='float')"] = f"{verdict}; {told}"
     return chosen
 
 

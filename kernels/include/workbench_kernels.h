@@ -10,7 +10,8 @@
  *   y[m,n]   = (sum_g (t[m,n,g] - zero[n,g] * sum_g v) * scale[n,g]) * step[m] + bias[n]
  *
  * in float32, groups in ascending order, each operation rounded by itself (no fused multiply-add).
- * Every level computes the same bits, as does `workbench.ops.digits` in Python.
+ * Every level computes the same bits, as does `workbench.ops.digits` in Python. An activation function
+ * behind it is an approximation, of the same bits at every level too.
  *
  * Copyright: see LICENSE.
  */

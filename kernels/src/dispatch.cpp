@@ -22,7 +22,7 @@ namespace {
 
 const Level *const levels[] = {
 #ifdef WB_X86
-    &amx_emulated, &portable, &avx2, &avxvnni, &avx512vnni, &amx,
+    &amx_emulated, &portable, &avx2, &avxvnni, &avx512vnni, &avx512bf16, &amx,
 #else
     &portable,
 #endif
@@ -31,7 +31,8 @@ constexpr int LEVELS = sizeof levels / sizeof *levels;
 
 #ifdef WB_X86
 struct Processor {
-    bool avx2 = false, f16c = false, fma = false, avxvnni = false, avx512 = false, vnni = false, amx = false;
+    bool avx2 = false, f16c = false, fma = false, avxvnni = false, avx512 = false, vnni = false;
+    bool bf16 = false, amx = false;
     bool saves_ymm = false, saves_zmm = false, saves_tiles = false, grants_tiles = false;
 
     Processor() {
@@ -52,7 +53,10 @@ struct Processor {
         avx512 = (b & (1u << 16)) && (b & (1u << 17)) && (b & (1u << 30)) && (b & (1u << 31));
         vnni = c & (1u << 11);
         amx = (d & (1u << 24)) && (d & (1u << 25));  // TILE and INT8
-        if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) avxvnni = a & (1u << 4);
+        if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) {
+            avxvnni = a & (1u << 4);
+            bf16 = a & (1u << 5);
+        }
 #ifdef __linux__
         constexpr int REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;
         grants_tiles = amx && saves_tiles &&
@@ -75,7 +79,9 @@ const char *obstacle(const Level &level) {
     if (&level == &avxvnni) return p.avxvnni ? nullptr : "the processor has no AVX-VNNI";
     if (!p.avx512 || !p.vnni) return "the processor has no AVX-512 with VNNI";
     if (!p.saves_zmm) return "the system does not save AVX-512 registers";
-    if (&level != &amx) return nullptr;
+    if (&level == &avx512vnni || &level == &amx_emulated) return nullptr;
+    if (!p.bf16) return "the processor has no AVX-512 with bfloat16";
+    if (&level == &avx512bf16) return nullptr;
     if (!p.amx) return "the processor has no AMX";
     return p.grants_tiles ? nullptr : "the system refuses the use of AMX tiles";
 }

@@ -24,7 +24,7 @@ struct Level {
     int (*attention)(const wb_heads &, float scale, int threads);
 };
 
-extern const Level portable, avx2, avxvnni, avx512vnni, amx, amx_emulated;
+extern const Level portable, avx2, avxvnni, avx512vnni, avx512bf16, amx, amx_emulated;
 
 // Memory of this thread that outlives the call, since page faults cost more than the product.
 // NULL where there is none left.

@@ -89,6 +89,10 @@ void part_in_tiles(const Linear &c, const Activations &a, int64_t top, int64_t b
                 WB_TILE_STORE(1, sums + 16, 128);
                 WB_TILE_STORE(2, sums + 16 * 32, 128);
                 WB_TILE_STORE(3, sums + 16 * 32 + 16, 128);
+                if (D == 1 && c.groups == 1) {
+                    finish_rows(c, a, row, rows_here, panel, panels_here, sums, 32);
+                    continue;
+                }
                 for (int64_t p = 0; p < panels_here; ++p) {
                     const Columns to = columns(c, panel + p);
                     const Floats scale = to.scale(g), zero = to.zero(g);

@@ -39,10 +39,14 @@ inline int32_t load_four(const int8_t *p) {
 // Sums of products over lines [line, end) of `P` panels, for `R` rows of digits, from `starts` on:
 // the one loop that takes the time, in a function of its own so that registers suffice. Rows of x are
 // `tile` bytes from one 64 inputs to the next; a constant unless it may be the only one.
-template <int R, int P, int BITS, bool ONE_ROW>
+//
+// Each line fetches what follows of its own panels or, with many rows, whose blocks all read these
+// panels, its `share` of the `next` ones: so memory is read all the time and not with the first block alone.
+template <int R, int P, int BITS, bool ONE_ROW, bool MANY_ROWS>
 __attribute__((noinline)) void multiply(const uint8_t *w, int64_t stride, int64_t line, int64_t end,
                                         const int8_t *const *rows, int64_t tile,
-                                        const int32_t *const *starts, int32_t *out) {
+                                        const int32_t *const *starts, int32_t *out,
+                                        const uint8_t *next, int64_t share) {
     constexpr int FIELDS = 8 / BITS;
     if constexpr (!ONE_ROW) tile = TILE;
     Sums<BITS> sums[R][P];
@@ -56,8 +60,9 @@ __attribute__((noinline)) void multiply(const uint8_t *w, int64_t stride, int64_
         Bytes<BITS> packed[P];
         WB_EACH(p, P)
             packed[p] = load_line<BITS>(w + p * stride + line * LINE);
-            __builtin_prefetch(w + p * stride + line * LINE + AHEAD);
+            if constexpr (!MANY_ROWS) __builtin_prefetch(w + p * stride + line * LINE + AHEAD);
         WB_END
+        if constexpr (MANY_ROWS) __builtin_prefetch(next + line * share, 0, 2);  // to the second cache
         const int64_t at = digit_at(line * FIELDS * 4, tile);
         if constexpr (IN_PAIRS<BITS>) {
             Bytes<BITS> values[FIELDS][P];
@@ -91,9 +96,10 @@ __attribute__((noinline)) void multiply(const uint8_t *w, int64_t stride, int64_
     WB_END
 }
 
-// `M` rows of x against `P` panels.
-template <int M, int D, int P, int BITS>
-void block(const Linear &c, const Activations &a, int64_t row, int64_t panel) {
+// `M` rows of x against `P` panels; with many rows, `block` of `blocks` alike.
+template <int M, int D, int P, int BITS, bool MANY_ROWS>
+void block(const Linear &c, const Activations &a, int64_t row, int64_t panel, int64_t index = 0,
+           int64_t blocks = 1) {
     constexpr int R = M * D;
     const int64_t stride = panel_bytes(c.k, BITS), all_lines = lines(c.k, BITS);
     const int64_t group_lines = c.groups == 1 ? all_lines : all_lines / c.groups;
@@ -105,10 +111,17 @@ void block(const Linear &c, const Activations &a, int64_t row, int64_t panel) {
     }
     alignas(64) int32_t sums[R * P * LANES];
     alignas(64) float kept[M * P * LANES];
+    const uint8_t *w = c.packed + panel * stride;
+    const int64_t share = ceil_div(P * LINE, blocks);  // bytes for each line
+    const uint8_t *next = w + P * stride + index * share * all_lines;
     for (int64_t g = 0; g < c.groups; ++g) {
-        const uint8_t *w = c.packed + panel * stride;
         const int64_t line = g * group_lines, end = line + group_lines;
-        multiply<R, P, BITS, M == 1>(w, stride, line, end, x, a.tile, starts, sums);
+        multiply<R, P, BITS, M == 1, MANY_ROWS>(w, stride, line, end, x, a.tile, starts, sums, next,
+                                                share);
+        if (D == 1 && c.groups == 1) {
+            finish_rows(c, a, row, M, panel, P, sums, P * LANES);
+            return;
+        }
         for (int r = 0; r < R; ++r) ++starts[r];
         for (int p = 0; p < P; ++p) {
             const Columns to = columns(c, panel + p);
@@ -181,13 +194,18 @@ void small_block(const Linear &c, const Activations &a, int64_t row, int64_t pan
 
 template <int M, int D, int P, int BITS>
 void rows(const Linear &c, const Activations &a, int64_t &row, int64_t end, int64_t panel) {
-    for (; row + M <= end; row += M) block<M, D, P, BITS>(c, a, row, panel);
+    for (; row + M <= end; row += M) block<M, D, P, BITS, false>(c, a, row, panel);
     if constexpr (M > 1) rows<M / 2, D, P, BITS>(c, a, row, end, panel);
 }
 
 template <int D, int P, int BITS>
 void all_rows(const Linear &c, const Activations &a, int64_t row, int64_t end, int64_t panel) {
     constexpr int M = ROWS<BITS> > D ? ROWS<BITS> / D : 1;
+    constexpr int64_t MANY = 4;
+    const int64_t blocks = (end - row) / M;
+    if (blocks >= MANY)
+        for (int64_t i = 0; i < blocks; ++i, row += M)
+            block<M, D, P, BITS, true>(c, a, row, panel, i, blocks);
     rows<M, D, P, BITS>(c, a, row, end, panel);
 }
 

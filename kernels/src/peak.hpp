@@ -29,7 +29,8 @@ inline double peak_in_registers(double seconds) {
     double elapsed = 0, count = 0;
     while (elapsed < seconds) {
         for (int i = 0; i < 1000; ++i)
-            multiply<ROWS<8>, PANELS, 8, false>(w, deep * LINE, 0, deep, rows, TILE, starts, sums);
+            multiply<ROWS<8>, PANELS, 8, false, false>(w, deep * LINE, 0, deep, rows, TILE, starts,
+                                                       sums, nullptr, 0);
         count += 1000.0 * ROWS<8> * PANELS * DEEP * 64;
         elapsed = std::chrono::duration<double>(now() - begin).count();
     }

@@ -159,6 +159,9 @@ inline void store(float *p, const Floats &x) {
 inline Floats add(const Floats &x, const Floats &y) { return WB_BOTH(_mm256_add_ps, x, y); }
 inline Floats sub(const Floats &x, const Floats &y) { return WB_BOTH(_mm256_sub_ps, x, y); }
 inline Floats mul(const Floats &x, const Floats &y) { return WB_BOTH(_mm256_mul_ps, x, y); }
+inline Floats fma(const Floats &x, const Floats &y, const Floats &z) {
+    return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
 inline Floats divide(const Floats &x, const Floats &y) { return WB_BOTH(_mm256_div_ps, x, y); }
 inline Floats greater(const Floats &x, const Floats &y) { return WB_BOTH(_mm256_max_ps, x, y); }
 inline Floats lesser(const Floats &x, const Floats &y) { return WB_BOTH(_mm256_min_ps, x, y); }

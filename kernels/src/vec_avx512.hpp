@@ -54,6 +54,7 @@ inline void store(float *p, Floats a) { _mm512_storeu_ps(p, a); }
 inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
 inline Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
 inline Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+inline Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 inline Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 inline Floats absolute(Floats a) { return _mm512_abs_ps(a); }
 inline Floats greater(Floats a, Floats b) { return _mm512_max_ps(a, b); }
@@ -88,7 +89,15 @@ inline Floats load_half(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)));
 }
 inline void store_brain(uint16_t *p, Floats a) {
-    // Not vcvtneps2bf16, which takes subnormal numbers for zero.
+#ifdef __AVX512BF16__
+    // The instruction takes subnormal numbers for zero and keeps what is in a NaN.
+    constexpr int QUIET = 0x01, SUBNORMAL = 0x20, SIGNALING = 0x80;
+    if (__builtin_expect(_mm512_fpclass_ps_mask(a, QUIET | SUBNORMAL | SIGNALING) == 0, 1)) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i *>(p),
+                            reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(a)));
+        return;
+    }
+#endif
     const __m512i bits = _mm512_castps_si512(a);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));

@@ -99,6 +99,10 @@ inline Floats mul(Floats a, const Floats &b) {
     WB_EACH a.v[i] *= b.v[i];
     return a;
 }
+inline Floats fma(Floats a, const Floats &b, const Floats &c) {  // rounded once
+    WB_EACH a.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]);
+    return a;
+}
 inline Floats divide(Floats a, const Floats &b) {
     WB_EACH a.v[i] /= b.v[i];
     return a;

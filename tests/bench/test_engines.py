@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from workbench.bench.arithmetic import expected_sqnr_db, float_product
 from workbench.bench.engines import Engine, engines
-from workbench.bench.engines.base import duplicate
 from workbench.bench.engines.numbers import grouped, pack, per_channel
+from workbench.bench.engines.tensors import duplicate
 from workbench.bench.layers import Shape, sample
 from workbench.bench.schemes import Scheme, schemes
 from workbench.metrics import sqnr_db

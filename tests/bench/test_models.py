@@ -1,5 +1,6 @@
 """The benchmark of whole models, on tiny ones."""
 
+from functools import cache
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -8,11 +9,10 @@ from transformers import BertConfig, BertModel
 
 from workbench.bench import measure_models, model_chart
 from workbench.bench.engines import engines
-from workbench.bench.model_tables import model_sentences, model_tables
+from workbench.bench.model_tables import model_sentences, model_tables, row_told
 from workbench.bench.models import ModelReport
 from workbench.bench.schemes import schemes
 from workbench.bench.subjects import Subject, subjects
-from workbench.bench.tables import op_told
 from workbench.cli import main
 from workbench.console import console
 from workbench.errors import WorkbenchError
@@ -37,6 +37,7 @@ def tiny(monkeypatch, small_llama) -> None:
     )
 
 
+@cache  # the tiny models are the same each time, and nobody changes a report
 def measured(name: str, *engines: str, compiled: bool = False) -> ModelReport:
     return measure_models([name], [1], engines, compiled=compiled, seconds=0)
 
@@ -99,9 +100,7 @@ def test_the_picture_has_a_mark_for_each_row_and_names_who_is_absent(tiny, tmp_p
     assert len(marks) == len(found.rows)
     texts = [element.text or "" for element in root.iter(f"{SVG}text")]
     for row in found.rows:
-        told = (
-            f"{row.engine} {op_told(row)}: {row.bytes / 1e6:.1f} MB in memory, {row.ms_median:.3g}"
-        )
+        told = f"{row_told(row)}: {row.bytes / 1e6:.1f} MB in memory, {row.ms_median:.3g}"
         assert any(told in text for text in texts), told
     assert any("pip install llama-cpp-python" in text for text in texts)
     places = {
@@ -117,6 +116,22 @@ def test_the_picture_has_a_mark_for_each_row_and_names_who_is_absent(tiny, tmp_p
         assert "<svg" in (tmp_path / f"models.{ending}").read_text(encoding="utf-8")
     with pytest.raises(WorkbenchError, match=r"\.svg or \.html"):
         model_chart.save_chart(found, tmp_path / "models.png")
+
+
+def test_ours_is_measured_compiled_too_and_computes_the_same(tiny) -> None:
+    for found in (measured("bert"), measured("llama", "torch fp32", "workbench")):
+        ours = [row for row in found.rows if row.engine == "workbench"]
+        for plain in (row for row in ours if not row.compiled):
+            [compiled] = [
+                row
+                for row in ours
+                if row.compiled and (row.op, row.phase) == (plain.op, plain.phase)
+            ]
+            if plain.cosine is not None:
+                assert compiled.cosine == pytest.approx(plain.cosine, abs=1e-3)
+            else:
+                assert compiled.kl == pytest.approx(plain.kl, rel=0.5, abs=1e-4)
+            assert compiled.bytes == plain.bytes
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Norms, products, attention and rotary embeddings found in what `torch.compile` recorded."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -127,6 +129,10 @@ def test_compile_leaves_modules_as_they_are_and_counts_ops(llama):
     made = wb.compile(llama, {"input_ids": ids})
     assert made.problem is None
     assert made.ops == {"attention": 2, "rotary": 2, "layers": 4, "rows": 7}
+    assert "native ops: 2 of attention, 2 of rotary, 4 of layers, 7 of rows" in str(
+        wb.coverage(llama)
+    )
+    assert wb.coverage(copy.deepcopy(llama)).compiled is None
     assert [n for n, _ in llama.named_modules()] == names
     assert list(llama.state_dict()) == state
     with torch.no_grad():
@@ -135,6 +141,20 @@ def test_compile_leaves_modules_as_they_are_and_counts_ops(llama):
     with fuse.counting(counts):
         assert torch.equal(llama.generate(ids, max_new_tokens=6, do_sample=False), text)
     assert counts["attention"] >= 2
+
+
+def test_models_of_one_class_are_compiled_apart(llama):
+    other = LlamaForCausalLM(llama.config).eval()
+    wb.quantize(other, weights=wb.qint8, activations=TOKEN)
+    wb.freeze(other)
+    ids = torch.randint(100, (1, 6), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = other(ids).logits
+        for model in (llama, other):
+            wb.compile(model, {"input_ids": ids})
+        found = other(ids).logits
+    similar = torch.cosine_similarity(found.flatten(), expected.flatten(), dim=0)
+    assert similar > 0.999  # a product in another order moves a few numbers by a step of int8
 
 
 def test_a_model_that_cannot_be_traced_stays_as_it_was():
@@ -146,4 +166,5 @@ def test_a_model_that_cannot_be_traced_stays_as_it_was():
     made = wb.compile(model, {"x": x})
     assert made.problem is not None
     assert "Branches cannot be traced in one piece" in made.problem
+    assert wb.coverage(model).compiled is None
     assert torch.equal(model(x), x + 1)

@@ -8,17 +8,27 @@ import torch
 from torch import Tensor, nn
 
 from workbench import metrics
-from workbench.bench.engines import Bind, Decoder, Engine, ModuleEngine, Run, quiet
+from workbench.bench.engines import (
+    Bind,
+    Decoder,
+    Engine,
+    ModuleEngine,
+    Run,
+    compiled_decoder,
+    quiet,
+)
 from workbench.bench.layers import default_threads, pick
 from workbench.bench.race import race, torch_threads
 from workbench.bench.report import Failure, Report, Row
 from workbench.bench.schemes import Scheme, schemes
 from workbench.bench.subjects import subjects
 from workbench.errors import WorkbenchError
+from workbench.graph.compile import settings
 from workbench.progress import track
 
 Phase = Literal["forward", "prefill", "decode"]
 LEAST_ROUNDS = 5
+MOST_GRAPHS = 256  # compiled from one forward that all schemes share; past 8 torch gives up
 
 
 class ModelRow(Row):
@@ -70,9 +80,10 @@ def measure_models(
 ) -> ModelReport:
     """Measure whole models (default: all of `subjects`), those of a kind in turns.
 
-    Quantized models compute in bfloat16 around the quantized layers. `compiled` adds torch.compile
-    for encoders, of engines over torch modules. `seconds` are for one model, phase and number of
-    threads, at least 5 rounds; building comes on top. Raises WorkbenchError for an unknown name.
+    Quantized models compute in bfloat16 around the quantized layers; ours run as they are and as
+    `workbench.compile` has them. `compiled` adds torch.compile for encoders of all other engines
+    over torch modules. `seconds` are for one model, phase and number of threads, at least 5 rounds;
+    building comes on top. Raises WorkbenchError for an unknown name.
     """
     wanted = list(models) or list(subjects)
     unknown = [name for name in wanted if name not in subjects]
@@ -120,7 +131,7 @@ def _measure(
     tokens = inputs["input_ids"].shape[1]
     rows = []
     for count in threads:
-        with torch_threads(count):
+        with torch_threads(count), torch._dynamo.config.patch(recompile_limit=MOST_GRAPHS):
             rows += time_one(name, contenders, truth, tokens, count, seconds)
     return rows, refused
 
@@ -133,24 +144,37 @@ def _contenders(
     kind: str,
     compiled: bool,
 ) -> list[_Contender]:
+    eager: Bind[Any]
+    again: Bind[Any] | None = None
     if kind == "decoder":
-        return [
-            _Contender(engine, scheme, False, engine.decoder(model, scheme, inputs["input_ids"]))
-        ]
-    eager = engine.encoder(model, scheme, inputs)
+        ids = inputs["input_ids"]
+        eager = engine.decoder(model, scheme, ids)
+        again = _compiled_decoder(eager, ids) if engine.ours else None
+    else:
+        eager = engine.encoder(model, scheme, inputs)
+        if isinstance(engine, ModuleEngine) and (compiled or engine.ours):
+            again = _compiled_encoder(eager, engine.ours)
     made = [_Contender(engine, scheme, False, eager)]
-    if compiled and isinstance(engine, ModuleEngine):
-        made.append(_Contender(engine, scheme, True, _compiled(eager, engine.backend)))
-    return made
+    return made if again is None else [*made, _Contender(engine, scheme, True, again)]
 
 
-def _compiled(eager: Bind[Run], backend: str) -> Bind[Run]:
+def _compiled_encoder(eager: Bind[Run], ours: bool) -> Bind[Run]:
     """The same through torch.compile, anew for each number of threads: its kernels know it."""
 
     def bind(threads: int) -> Run:
         run = eager(threads)
-        call = torch.compile(run.call, backend=backend, dynamic=False)
+        how = settings() if ours else {}
+        call = torch.compile(run.call, dynamic=False, **how)
         return Run(call, run.output, run.bytes)
+
+    return bind
+
+
+def _compiled_decoder(eager: Bind[Decoder], ids: Tensor) -> Bind[Decoder]:
+    def bind(threads: int) -> Decoder:
+        module = eager(threads).module
+        assert module is not None
+        return compiled_decoder(module, ids)
 
     return bind
 

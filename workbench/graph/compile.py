@@ -1,7 +1,7 @@
 """Compile a frozen model in place, with the backend that fuses around quantized layers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from time import perf_counter
 from typing import Any
 
@@ -10,16 +10,8 @@ from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 
 from workbench.graph import fuse
+from workbench.graph.compiled import DONE, Compiled
 from workbench.ops import native
-
-
-@dataclass
-class Compiled:
-    """What `compile` did: how many ops of each kind it made, or the `problem` that kept it away."""
-
-    ops: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    problem: str | None = None
 
 
 def compile(model: nn.Module, inputs: Mapping[str, Any] | None = None) -> Compiled:  # noqa: A001 - torch's own name
@@ -30,6 +22,9 @@ def compile(model: nn.Module, inputs: Mapping[str, Any] | None = None) -> Compil
     prompts. With keyword `inputs` compilation happens now, otherwise on the first call. Where the
     native kernels are missing, or the model cannot be traced in one piece, it stays as it was and
     the answer says why. `model.compile(...)` undoes it by compiling another way.
+
+    Without gradients, calls may no longer look whether modules are what they were when compiled:
+    after replacing one, compile again.
     """
     problem = native.status().problem
     if problem is not None:
@@ -37,19 +32,41 @@ def compile(model: nn.Module, inputs: Mapping[str, Any] | None = None) -> Compil
     if hasattr(model, "generate") and getattr(model, "can_generate", lambda: False)():
         _prepare_generation(model)
     before = model._compiled_call_impl
-    model.compile(backend="workbench", fullgraph=True)
-    if inputs is None:
-        return Compiled()
-    start = perf_counter()
-    counted: dict[str, int] = {}
-    try:
-        with torch.no_grad(), fuse.counting(counted):
-            model(**inputs)
-    except TorchDynamoException as error:
-        model._compiled_call_impl = before
-        reason = str(error).strip().splitlines()[0]
-        return Compiled(problem=f"{type(model).__name__} cannot be traced in one piece: {reason}")
-    return Compiled(counted, perf_counter() - start)
+    model.compile(**settings())
+    done = Compiled()
+    if inputs is not None:
+        start = perf_counter()
+        try:
+            with torch.no_grad(), fuse.counting(done.ops):
+                model(**inputs)
+        except TorchDynamoException as error:
+            model._compiled_call_impl = before
+            what, reason = type(model).__name__, str(error).strip().splitlines()[0]
+            return Compiled(problem=f"{what} cannot be traced in one piece: {reason}")
+        done.seconds = perf_counter() - start
+    vars(model)[DONE] = done
+    return done
+
+
+_ISOLATES = "isolate_recompiles" in signature(torch.compile).parameters  # torch 2.13
+
+
+def settings() -> dict[str, Any]:
+    """What `torch.compile` is told; anew for each call, which takes out some of it."""
+    how: dict[str, Any] = {"backend": "workbench", "fullgraph": True}
+    # Elsewhere models of one class share what is compiled, and only guards keep them apart.
+    if _ISOLATES:
+        how |= {"isolate_recompiles": True, "options": {"guard_filter_fn": _needed}}
+    return how
+
+
+def _needed(guards: Sequence[Any]) -> list[bool]:
+    """Which of a graph's guards are asked on each call: those on thousands of attributes of modules
+    take as long as a small layer.
+    """
+    if torch.is_grad_enabled():  # as in training, where modules do change
+        return [True] * len(guards)
+    return [not guard.orig_guard.source.is_unspecialized_nn_module() for guard in guards]
 
 
 def _prepare_generation(model: nn.Module) -> None:

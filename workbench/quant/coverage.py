@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from workbench.graph.compiled import Compiled, compiled
 from workbench.quant.modules import QModule, qmodule_for
 from workbench.quant.slower import why_in_float
 
@@ -14,12 +15,13 @@ class Coverage:
 
     `quantized` and `total` are bytes of matrices, that is, of parameters with two dimensions or
     more, outside embeddings; `exceptions` says for each parameter left in float why, embeddings
-    included.
+    included; `compiled` is what `workbench.compile` made of the model, where it was asked.
     """
 
     quantized: int
     total: int
     exceptions: dict[str, str] = field(default_factory=dict)
+    compiled: Compiled | None = None
 
     @property
     def share(self) -> float:
@@ -28,6 +30,8 @@ class Coverage:
 
     def __str__(self) -> str:
         lines = [f"{self.share:.1%} of {self.total / 1e6:.1f} MB of matrices are quantized"]
+        if self.compiled is not None:
+            lines.append(str(self.compiled))
         return "\n".join([*lines, *(f"{k}: {why}" for k, why in self.exceptions.items())])
 
 
@@ -67,7 +71,7 @@ def coverage(model: nn.Module) -> Coverage:
             if id(parameter) not in embedded:
                 left += parameter.numel() * parameter.element_size()
             exceptions[full] = _reason(owner, id(parameter) in embedded)
-    return Coverage(quantized, quantized + left, exceptions)
+    return Coverage(quantized, quantized + left, exceptions, compiled(model))
 
 
 def _reason(owner: nn.Module, embedded: bool) -> str:

@@ -73,8 +73,10 @@ def against_float(module: QLinear | QConv1D) -> tuple[bool, str]:
                 weight.dtype,
                 weight.device,
             )
-        is_slower = choose.is_faster(times[name], times[frozen.op])
-        _verdicts[key] = is_slower, choose.told(times, threads)
+        slower = choose.faster(times[name], times[frozen.op])
+        everywhere = len(slower) == len(choose.ROWS)
+        partly = f"; slower with {slower[0]}" if slower and not everywhere else ""
+        _verdicts[key] = everywhere, choose.told(times, threads) + partly
     return _verdicts[key]
 
 

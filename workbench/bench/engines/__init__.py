@@ -1,6 +1,7 @@
 """The engines that benchmarks set side by side; a library of its own is one file here."""
 
-from workbench.bench.engines.base import Bind, Decoder, Engine, Layer, ModuleEngine, Run, quiet
+from workbench.bench.engines.base import Bind, Engine, Layer, ModuleEngine, Run, quiet
+from workbench.bench.engines.decoding import Decoder, compiled_decoder
 from workbench.bench.engines.llama_cpp import LlamaCpp
 from workbench.bench.engines.onnx_runtime import OnnxRuntime
 from workbench.bench.engines.open_vino import OpenVino
@@ -23,4 +24,7 @@ engines: dict[str, Engine] = {
     )
 }
 
-__all__ = ["Bind", "Decoder", "Engine", "Layer", "ModuleEngine", "Run", "engines", "quiet"]
+__all__ = [
+    "Bind", "Decoder", "Engine", "Layer", "ModuleEngine", "Run", "compiled_decoder", "engines",
+    "quiet",
+]  # fmt: skip

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from workbench.bench.engines.decoding import Decoder, module_decoder
+from workbench.bench.engines.tensors import duplicate, plain, tensor_bytes
 from workbench.bench.schemes import Scheme
 from workbench.models.loaded import share
 
@@ -31,20 +33,6 @@ class Run:
     call: Callable[[], Any]
     output: Callable[[Any], Tensor]
     bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """A language model with its prompt: fill the cache, then take one token with it.
-
-    `logits` are those of the prompt [T, V]. `decode` leaves the cache as it was, so that every
-    call does the same. `bytes` are those of the model, as `Engine.bytes_of` says.
-    """
-
-    prefill: Callable[[], Any]
-    decode: Callable[[], Any]
-    logits: Callable[[], Tensor]
-    bytes: int
 
 
 class Layer(ABC):
@@ -124,12 +112,7 @@ class ModuleLayer(Layer):
 
 
 class ModuleEngine(Engine):
-    """An engine that replaces the linears of a torch module, whatever it is part of.
-
-    `backend` is what its users compile it with.
-    """
-
-    backend: ClassVar[str] = "inductor"
+    """An engine that replaces the linears of a torch module, whatever it is part of."""
 
     @abstractmethod
     def convert(
@@ -175,39 +158,6 @@ class ModuleEngine(Engine):
         return lambda _: made
 
 
-def module_decoder(module: nn.Module, ids: Tensor) -> Decoder:
-    """Decode as `generate` of transformers does, greedily: logits of the last position only."""
-
-    def prefill() -> Any:
-        return module(input_ids=ids, use_cache=True, logits_to_keep=1)
-
-    first = prefill()
-    cache, token = first.past_key_values, first.logits[:, -1:].argmax(-1)
-
-    def decode() -> Any:
-        found = module(input_ids=token, past_key_values=cache, use_cache=True)
-        cache.crop(-1)
-        return found
-
-    return Decoder(
-        prefill, decode, lambda: plain(module(input_ids=ids).logits[0]), tensor_bytes(module)
-    )
-
-
-def tensor_bytes(module: nn.Module) -> int:
-    """Bytes of all parameters and buffers, those inside of tensor subclasses too, each once."""
-    found: dict[tuple[int, int], int] = {}
-    waiting: list[Tensor] = [*module.parameters(), *module.buffers()]
-    while waiting:
-        tensor = waiting.pop()
-        if hasattr(tensor, "__tensor_flatten__"):
-            names, _ = tensor.__tensor_flatten__()
-            waiting += [getattr(tensor, name) for name in names]
-        else:
-            found[tensor.data_ptr(), tensor.nbytes] = tensor.nbytes
-    return sum(found.values())
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep libraries from listing, on import and on conversion, every accelerator they miss."""
@@ -217,31 +167,6 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def plain(found: Tensor) -> Tensor:
-    """A tensor of floats, where an engine returns a quantized one."""
-    return found.dequantize() if type(found) is not Tensor else found
-
-
-def duplicate(model: nn.Module) -> nn.Module:
-    """Copy `model` and every tensor in it, subclasses that `copy.deepcopy` refuses included."""
-    memo: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        made = _clone(tensor.detach())
-        is_parameter = isinstance(tensor, nn.Parameter)
-        memo[id(tensor)] = nn.Parameter(made, requires_grad=False) if is_parameter else made
-    return copy.deepcopy(model, memo)
-
-
-def _clone(tensor: Tensor) -> Tensor:
-    if not hasattr(tensor, "__tensor_flatten__"):
-        return tensor.clone()
-    names, context = tensor.__tensor_flatten__()
-    inner = {name: _clone(getattr(tensor, name)) for name in names}
-    kind: Any = type(tensor)
-    made: Tensor = kind.__tensor_unflatten__(inner, context, tensor.shape, tensor.stride())
-    return made
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workbench.bench.engines.base import Bind, Decoder, Engine, Layer
+from workbench.bench.engines.base import Bind, Engine, Layer
+from workbench.bench.engines.decoding import ROOM, Decoder
 from workbench.bench.schemes import Scheme
 from workbench.export.gguf import Encoded, float_weight, write_llama
 
 FILE = "model.gguf"
-ROOM = 8  # tokens beyond the prompt
 BATCH = 512
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from workbench.bench.engines.base import ModuleEngine, ModuleLayer, Run, duplicate, plain
+from workbench.bench.engines.base import ModuleEngine, ModuleLayer, Run
+from workbench.bench.engines.tensors import duplicate, plain
 from workbench.bench.schemes import Scheme
 from workbench.ops import pages
 from workbench.quant import Calibration, MaxOptimizer, QModule, QuantArgs, freeze, quantize
@@ -40,7 +41,6 @@ class Workbench(ModuleEngine):
     install = "pip install quantization-workbench"
     ops = encoder_ops = decoder_ops = ("w8a8", "w8a8-static", "w8", "w4", "w4a8", "w2", "w2a8")
     ours = True
-    backend = "workbench"
 
     def convert(
         self, model: nn.Module, scheme: Scheme, calibrate: Callable[[nn.Module], object]

@@ -11,7 +11,8 @@ language models over a prompt of 256 tokens (prefill) and then one token with th
 (decode), all at batch 1. Quality is the mean cosine of the hidden states with those of float32, or
 the KL divergence of the next token's distribution from float32's. Size is that of the weights in
 memory, of the file that an engine reads, or of the constants of its graph: each row says which.
-Engines that are absent are named with how to install them.
+Engines that are absent are named with how to install them. Ours runs as it is and, in rows of their
+own, as `workbench.compile` has it.
 
   bert-base      a random BERT-base                       minilm   the real sentence encoder
   llama-8x2048   a random Llama, 2048 x 5632 x 8 layers   pylm     the bundled language model
@@ -42,7 +43,7 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     models.add_argument(
         "--compile", action="store_true",
-        help="encoders through torch.compile too, where an engine is a torch module",
+        help="encoders of other engines through torch.compile too, where they are torch modules",
     )  # fmt: skip
     models.add_argument(
         "--seconds", type=float, default=20, metavar="S",

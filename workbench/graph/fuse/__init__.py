@@ -18,6 +18,7 @@ from torch import fx
 from torch._dynamo.backends.registry import lookup_backend
 
 from workbench.graph.fuse.attention import fuse_attention, fuse_rotary
+from workbench.graph.fuse.direct import call_directly
 from workbench.graph.fuse.layers import join_layers
 from workbench.graph.fuse.rows import fuse_rows
 from workbench.ops import native
@@ -42,13 +43,15 @@ def backend(
     graph: fx.GraphModule, inputs: list[Any], *, options: dict[str, Any] | None = None
 ) -> Callable[..., Any]:
     """Fuse what can be, then compile with the backend `options["inner"]`."""
+    inner = (options or {}).get("inner", "eager")
     if not torch.is_grad_enabled() and native.status().problem is None:
         for kind, count in fuse(graph.graph).items():
             for counts in _counting:
                 counts[kind] = counts.get(kind, 0) + count
+        if inner == "eager":
+            call_directly(graph.graph)
         graph.recompile()
-    inner = lookup_backend((options or {}).get("inner", "eager"))
-    return inner(graph, inputs)  # type: ignore[no-any-return]
+    return lookup_backend(inner)(graph, inputs)  # type: ignore[no-any-return]
 
 
 def fuse(graph: fx.Graph) -> dict[str, int]:
