@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.exhaustive]
 
 log = logging.getLogger(__name__)
 PROMPTS = ("def area(width, height):", "class Stack:\n    def push(self, item):", "import os\n\n")
-ROUNDS = 4
+ROUNDS = 2
 FIRST_MS = 300
 STILL_MS = 100  # what a person notices (Miller 1968)
 

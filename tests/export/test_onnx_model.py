@@ -14,7 +14,6 @@ pytest.importorskip("onnxscript")
 
 PROMPT = "def area(width, height):\n"
 SCHEMES = {
-    "float": (None, None, 90),
     "W8A8 per token": ("int8", wb.QuantArgs(granularity="token", dynamic=True), 35),
     "W4 in groups": (
         wb.QuantArgs(dtype="int4", granularity="group", group_size=128, symmetric=False),
@@ -30,9 +29,8 @@ def pair(request, tmp_path_factory):
     weights, activations, floor = SCHEMES[request.param]
     loaded = wb.load("pylm")
     model = loaded.copy()
-    if weights is not None:
-        wb.quantize(model, weights, activations, exclude="lm_head")
-        wb.freeze(model)
+    wb.quantize(model, weights, activations, exclude="lm_head")
+    wb.freeze(model)
     folder = tmp_path_factory.mktemp("onnx") / "pylm"
     export(model, folder, format="onnx", tokenizer=loaded.tokenizer)
     return model, wb.load(folder), floor
