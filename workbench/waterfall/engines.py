@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.bench.engines import quiet
 from workbench.errors import WorkbenchError
 from workbench.graph.compile import compile  # noqa: A004 - torch's own name
 from workbench.models.load import load
@@ -105,7 +106,8 @@ def write_onnx(loaded: LoadedModel, folder: Path) -> None:
             dynamo=False,  # what quantize_dynamic knows best
             opset_version=OPSET,
         )
-        quantize_dynamic(path, folder / ONNX, per_channel=True, weight_type=QuantType.QInt8)
+        with quiet():
+            quantize_dynamic(path, folder / ONNX, per_channel=True, weight_type=QuantType.QInt8)
 
 
 class _Logits(nn.Module):
