@@ -13,7 +13,9 @@ from workbench.train import qat
 INT4 = wb.QuantArgs(dtype="int4", granularity="channel")
 
 
-@pytest.mark.parametrize("activations", [None, wb.QuantArgs()], ids=["weights", "static"])
+@pytest.mark.parametrize(
+    "activations", [None, wb.QuantArgs(granularity="tensor")], ids=["weights", "static"]
+)
 def test_the_frozen_model_evaluates_as_it_did_at_the_last_step(tmp_path, activations) -> None:
     spec = QuantizationSpec(weights=INT4, activations=activations, exclude=("classifier",))
     model = tiny_bert()

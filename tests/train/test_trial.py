@@ -15,36 +15,49 @@ from workbench.train.accelerators import Accelerator
 from workbench.train.choices import FILE, Choices, ratio_of
 
 
-class Slower(Accelerator):
-    """Makes each step wait; or each step without it."""
+class Clock:
+    """What the trial reads instead of the time: a step adds what it costs."""
 
-    name, brings, changes = "slower", "nothing but waiting", "nothing"
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+clock = Clock()
+
+
+class Slower(Accelerator):
+    """Doubles what a step costs."""
+
+    name, brings, changes, cost = "slower", "nothing but cost", "nothing", 2.0
 
     def obstacle(self, trainer):
         return None
 
     @contextmanager
     def on(self, trainer):
-        trainer.waits = self.waits
+        trainer.cost = self.cost
         try:
             yield
         finally:
-            trainer.waits = 0.02 - self.waits
-
-    waits = 0.02
+            trainer.cost = 1.0
 
 
 class Quicker(Slower):
-    name, waits = "quicker", 0.0
+    """Halves it."""
+
+    name, brings, cost = "quicker", "half the cost", 0.5
 
 
-class Waits(WorkbenchTrainer):
-    waits = 0.0
+class Counted(WorkbenchTrainer):
+    """Draws random numbers of all kinds in each step, as losses and data may."""
+
+    cost = 1.0
 
     def training_step(self, *rest, **keywords):
-        import time
-
-        time.sleep(self.waits)
+        clock.now += self.cost
         torch.rand(3)
         np.random.rand(3)
         random.random()
@@ -53,37 +66,37 @@ class Waits(WorkbenchTrainer):
 
 @pytest.fixture
 def two(monkeypatch):
-    """Only these two to choose among, and few steps to choose by."""
+    """Only these two to choose among, by that clock."""
     only = {one.name: one for one in (Slower(), Quicker())}
     for module in ("trial", "trainer", "arguments"):
         monkeypatch.setattr(f"workbench.train.{module}.accelerators", only)
+    monkeypatch.setattr("workbench.train.trial.time", clock)
 
 
 def test_what_pays_is_kept_and_what_does_not_is_told(two, tmp_path) -> None:
-    trainer = build(Waits, tmp_path, max_steps=40, accelerate="auto", accelerate_trial=True,
+    trainer = build(Counted, tmp_path, max_steps=40, accelerate="auto", accelerate_trial=True,
                     accelerate_share=1.0, save_strategy="steps", save_steps=40)  # fmt: skip
-    trainer.waits = 0.01
     trainer.train()
     slower, quicker = trainer.choices.rows
-    assert (slower.verdict, slower.ratio < 1) == ("does not pay", True)
-    assert (quicker.verdict, quicker.ratio > 1.1) == ("kept", True)
-    assert trainer.choices.ratio > 1.1
+    assert (slower.verdict, slower.ratio, slower.error) == ("does not pay", 0.5, 0.0)
+    assert (quicker.verdict, quicker.ratio, quicker.error) == ("kept", 2.0, 0.0)
+    assert (trainer.choices.ratio, trainer.choices.step_s) == (2.0, 1.0)
     assert Choices.load(tmp_path / "checkpoint-40") == trainer.choices
     because = list(trainer.choices.table().columns[-1].cells)
-    assert because == ["no gain beyond noise", "nothing but waiting"]
+    assert because == ["no gain beyond noise", "half the cost"]
 
 
 def test_a_trial_leaves_no_trace(two, tmp_path) -> None:
     """Dropout, the order of rows and every weight are as without it."""
     found = []
     for share in (1.0, 1e-6):
-        trainer = build(Waits, tmp_path / str(share), tiny_bert(dropout=0.1), max_steps=40,
+        trainer = build(Counted, tmp_path / str(share), tiny_bert(dropout=0.1), max_steps=40,
                         accelerate="auto", accelerate_trial=True,
                         accelerate_share=share)  # fmt: skip
         trainer.train()
         found.append(trainer)
     assert {row.verdict for row in found[1].choices.rows} == {"not tried"}
-    assert {row.verdict for row in found[0].choices.rows} <= {"kept", "does not pay"}
+    assert [row.verdict for row in found[0].choices.rows] == ["does not pay", "kept"]
     assert losses(found[0]) == losses(found[1])
     for one, other in zip(found[0].model.parameters(), found[1].model.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -94,7 +107,7 @@ def test_an_optimizer_that_was_given_is_as_before_the_trial(two, tmp_path) -> No
     for share in (1.0, 1e-6):
         model = tiny_bert()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-        trainer = build(Waits, tmp_path / str(share), model, max_steps=40, accelerate="auto",
+        trainer = build(Counted, tmp_path / str(share), model, max_steps=40, accelerate="auto",
                         optimizers=(optimizer, None), accelerate_trial=True,
                         accelerate_share=share)  # fmt: skip
         trainer.train()

@@ -28,7 +28,7 @@ def run(folder: Path, processes: int, kill_at: int = -1, resume: str = "anew") -
                 stdout=subprocess.DEVNULL,
             )
         )
-    return [process.wait(timeout=240) for process in started]
+    return [process.wait(timeout=600) for process in started]
 
 
 def told(folder: Path) -> dict:

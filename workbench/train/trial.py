@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LEAST_PAIRS, MOST_PAIRS = 4, 12  # steps of each of two contenders
 LEAST_GAIN = 1.01  # what is below is not worth another rounding
-SLOW_START_S = 60.0  # what compiling a small model took on one core
+SLOW_START_S = 60.0  # assumed of compiling, which nobody knows beforehand
 Indexes = Sequence[Sequence[int]]  # the rows of the micro-batches of a step
 
 

@@ -34,11 +34,11 @@ class Zero1(Accelerator):
     @contextmanager
     def on(self, trainer: Any) -> Iterator[None]:
         """Have the optimizer of the arguments made in pieces."""
-        from torch.distributed.optim import ZeroRedundancyOptimizer
+        from workbench.train.divided import DividedOptimizer  # not every build of torch has it
 
         inner, keywords = trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
         trainer.optimizer_cls_and_kwargs = (
-            ZeroRedundancyOptimizer,
+            DividedOptimizer,
             {"optimizer_class": inner, **keywords},
         )
         try:
