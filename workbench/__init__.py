@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from workbench.compress.importance import importance
     from workbench.compress.prune import prune
     from workbench.export import Exported, export
-    from workbench.graph.compile import Compiled, compile  # noqa: A004
+    from workbench.graph.compile import compile  # noqa: A004
+    from workbench.graph.compiled import Compiled
     from workbench.models.bundled import bundled
     from workbench.models.hf import QuantizedModelForCausalLM, WorkbenchConfig
     from workbench.models.load import load, load_into
@@ -95,7 +96,8 @@ _HOMES = {
     "workbench.report": ("Report", "report"),
     "workbench.scoreboard": ("Scoreboard", "judge"),
     "workbench.export": ("Exported", "export"),
-    "workbench.graph.compile": ("Compiled", "compile"),
+    "workbench.graph.compile": ("compile",),
+    "workbench.graph.compiled": ("Compiled",),
     "workbench.models": ("LoadedModel", "bundled", "load", "load_into", "save"),
     "workbench.models.hf": ("QuantizedModelForCausalLM", "WorkbenchConfig"),
     "workbench.observe": ("Statistics", "observe"),

@@ -55,10 +55,12 @@ def compiled_decoder(module: nn.Module, ids: Tensor) -> Decoder:
 
     call = torch.compile(module, dynamic=False, **settings())
     length = ids.shape[1]
-    cache = StaticCache(config=module.config, max_cache_len=length + ROOM)
+    config: Any = module.config
+    cache = StaticCache(config=config, max_cache_len=length + ROOM)
+    layers: Any = cache.layers
 
     def begin(position: int) -> None:
-        for layer in cache.layers:  # what lies beyond is masked
+        for layer in layers:  # what lies beyond is masked
             layer.cumulative_length.fill_(position)
 
     def prefill() -> Any:
