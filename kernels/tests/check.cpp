@@ -207,12 +207,7 @@ bool joins(Layer l, const Rows &r) {
 
 }  // namespace
 
-int main(int arguments, char **) {
-    if (arguments > 1) {  // any: only name the levels that run here
-        for (int level = 0; level < wb_levels(); ++level)
-            if (!wb_level_obstacle(level)) std::puts(wb_level_name(level));
-        return 0;
-    }
+int main() {
     // Rows of no numbers come first: a thread that computed nothing yet has no memory to do it in.
     int failures = !computes(some_rows(3, 0)), count = 0;
     for (int64_t m = 0; m <= 70; ++m)
