@@ -79,8 +79,7 @@ def _told(row: TrainRow) -> str:
 
 
 def _curves(report: TrainReport, shown: Sequence[TrainRow]) -> Iterator[str]:
-    curves = {row: _smooth(row.losses) for row in report.rows}
-    values = [value for curve in curves.values() for value in curve]
+    values = [value for row in report.rows for value in _smooth(row.losses)]
     low, high = min(values), max(values)
     span = high - low or 1.0
     wide = WIDTH - LEFT - 230
@@ -101,7 +100,7 @@ def _curves(report: TrainReport, shown: Sequence[TrainRow]) -> Iterator[str]:
     lines = [(row, GREY, "", 4.0) for row in report.plain]
     lines += [(row, *ink(i), 1.8) for i, row in enumerate(shown)]
     for row, colour, dash, width in lines:
-        points = " ".join(place(step, value) for step, value in enumerate(curves[row]))
+        points = " ".join(place(step, value) for step, value in enumerate(_smooth(row.losses)))
         faint = ' stroke-opacity="0.35"' if row.name == PLAIN else ""
         yield f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}" '
         yield f'stroke-dasharray="{dash}"{faint}><title>{escape(row.name)}</title></polyline>'

@@ -8,6 +8,8 @@ from workbench.bench.training import PLAIN, TrainReport, TrainRow
 from workbench.train.accelerators import accelerators
 from workbench.train.choices import told
 
+SHOWN_S = 0.1  # a shorter start was no compiler's
+
 
 def training_table(report: TrainReport) -> Table:
     """One row for each run, fastest first below transformers' trainer."""
@@ -20,31 +22,31 @@ def training_table(report: TrainReport) -> Table:
         "Peak: of the whole process.",
         caption_justify="left",
     )
-    table.add_column("run")
-    for title in (
-        "samples/s", "tokens/s", "x", "x cpu", "compile s", "x with it", "peak MB", "held-out loss",
-    ):  # fmt: skip
+    compiled = any(row.compile_s >= SHOWN_S for row in report.rows)
+    titles = ["samples/s", "tokens/s", "x", "x cpu", "peak MB", "held-out loss"]
+    table.add_column("run", no_wrap=True)
+    for title in [*titles, *(["compile s", "x with it"] if compiled else [])]:
         table.add_column(title, justify="right")
     table.add_column("against its seeds")
     rest = sorted((r for r in report.rows if r.name != PLAIN), key=lambda r: -r.ratio)
     for row in (*report.plain, *rest):
-        table.add_row(*_cells(row))
+        table.add_row(*_cells(row, compiled))
     return table
 
 
-def _cells(row: TrainRow) -> list[str]:
+def _cells(row: TrainRow, compiled: bool) -> list[str]:
     name = f"{row.name}, seed {row.seed}" if row.name == PLAIN else row.name
-    compiled = row.compile_s >= 0.1
+    took = row.compile_s >= SHOWN_S
+    compiling = [f"{row.compile_s:.0f}", f"{row.with_compile:.2f}"] if took else ["", ""]
     return [
         name,
         f"{row.samples_s:.2f}",
         f"{row.tokens_s:.0f}",
         "1" if row.name == PLAIN else told(row.ratio, row.error),
         "1" if row.name == PLAIN else f"{row.processor_ratio:.2f}",
-        f"{row.compile_s:.0f}" if compiled else "",
-        f"{row.with_compile:.2f}" if compiled else "",
         "-" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.0f}",
         f"{row.held_out:.4f}",
+        *(compiling if compiled else []),
         "" if row.name == PLAIN else row.parity,
     ]
 
