@@ -59,7 +59,7 @@ def _train(arguments: argparse.Namespace) -> int:
     import torch
     from pydantic import ValidationError
 
-    from workbench.compare.tasks.documents import draw
+    from workbench.compare.tasks.documents import drawn
     from workbench.compare.tasks.labels import classification_scores, read_table
     from workbench.compress import (
         Distillation,
@@ -85,7 +85,7 @@ def _train(arguments: argparse.Namespace) -> int:
     except ValidationError as error:
         raise WorkbenchError(complaint(error)) from error
     columns = (arguments.text, arguments.label, None)
-    rows = draw(read_table(arguments.train, *columns), arguments.limit, arguments.seed)
+    rows = drawn(read_table(arguments.train, *columns), arguments.limit, arguments.seed)
     held_out = read_table(arguments.held_out, *columns)
     teacher = None if arguments.teacher is None else load(arguments.teacher)
     if arguments.model is None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workbench.compare import machine, versions
 from workbench.compare.machine import usable_cores
-from workbench.compare.tasks.documents import draw
+from workbench.compare.tasks.documents import drawn
 from workbench.compare.tasks.labels import Labelled, read_table
 from workbench.compress import (
     Examples,
@@ -143,7 +143,7 @@ class _Run:
 
     def _narrow(self, student: LoadedModel, part: str) -> None:
         """Prune by importance on the first training texts, drawn by the recipe's seed."""
-        rows = draw(self._read("train"), self.spec.score_on, self.recipe.seed)
+        rows = drawn(self._read("train"), self.spec.score_on, self.recipe.seed)
         found = labelled_examples(rows, student, self.spec.task.length, self.spec.task.train)
         batches = padded_batches(found, SCORE_BATCH)
         target = getattr(self.spec, part)
@@ -178,7 +178,7 @@ def task_texts(task: TextTask, split: Split, seed: int) -> list[Labelled]:
     """The texts of a split, as many as the task says; raises WorkbenchError for a damaged file."""
     limits = {"train": task.limit, "held_out": task.limit_held_out, "test": task.limit_test}
     found = read_table(Path(getattr(task, split)), task.text, task.label, None)
-    return draw(found, limits[split], seed)
+    return drawn(found, limits[split], seed)
 
 
 def labelled_examples(

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import traitlets as t
 
 from workbench.errors import WorkbenchError
-from workbench.recipe import diff
+from workbench.recipe import diff, summary
 from workbench.session.core import verbs
 from workbench.widgets._base import Refused, View
 from workbench.widgets._host import place
-from workbench.widgets._points import summary
 
 if TYPE_CHECKING:
     from workbench.session import Job
