@@ -97,7 +97,7 @@ def test_a_sample_is_spread_over_the_lengths() -> None:
 
 def test_the_full_run_that_ships_is_what_was_promised() -> None:
     full = Waterfall.load(SST2)
-    teacher, student, pruned, ours, theirs = full.rows[1:6]
+    teacher, student, _, ours, theirs = full.rows[1:6]
     assert teacher.accuracy > 0.9
     assert student.accuracy > teacher.accuracy - 0.015
     assert min(ours.accuracy, theirs.accuracy) > teacher.accuracy - 0.025
