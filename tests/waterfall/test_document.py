@@ -3,7 +3,7 @@
 import pytest
 
 from workbench import WorkbenchError
-from workbench.waterfall import Instances, Row, Waterfall
+from workbench.waterfall import SST2, Instances, Row, Waterfall
 from workbench.waterfall.measure import request, sample_by_length
 from workbench.waterfall.page import html, save_chart, svg, tables
 
@@ -93,3 +93,12 @@ def test_a_sample_is_spread_over_the_lengths() -> None:
     padded = request(rows[1], 4, pad=7)
     assert padded["input_ids"].tolist() == [[0, 7, 7, 7]]
     assert padded["attention_mask"].tolist() == [[1, 0, 0, 0]]
+
+
+def test_the_full_run_that_ships_is_what_was_promised() -> None:
+    full = Waterfall.load(SST2)
+    teacher, student, _, ours, theirs = full.rows[1:6]
+    assert teacher.accuracy > 0.9
+    assert student.accuracy > teacher.accuracy - 0.015
+    assert min(ours.accuracy, theirs.accuracy) > teacher.accuracy - 0.025
+    assert all(len(row.right) == full.examples == 872 for row in full.rows)

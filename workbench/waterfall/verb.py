@@ -122,7 +122,7 @@ class _Run:
             )
             found.append(many)
         figures = Waterfall(
-            title=f"{self.recipe.model} on {Path(task.test).name}: what each step brought",
+            title=f"{teacher.name} on {Path(task.test).name}: what each step brought",
             rows=found,
             examples=len(rows),
             length=task.length,
