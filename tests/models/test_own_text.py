@@ -109,5 +109,5 @@ def test_a_data_set_that_is_not_there_is_refused_in_words(lm, monkeypatch):
 
 def test_a_model_that_reads_no_text_says_so(lm):
     blind = wb.LoadedModel("vit", lm.model, None, "encoder", "", None)
-    with pytest.raises(WorkbenchError, match="vit has no tokenizer.*batches of your own"):
+    with pytest.raises(WorkbenchError, match=r"vit has no tokenizer.*batches of your own"):
         blind.batches("calibration")
