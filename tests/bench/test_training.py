@@ -1,5 +1,6 @@
 """The comparison of trainers: processes that take turns, honest rows, refusals before any work."""
 
+import copy
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -27,6 +28,7 @@ def material(llama, **changes) -> Material:
 @pytest.mark.slow
 def test_each_accelerator_runs_beside_transformers_on_the_same_rows(tiny_llama) -> None:
     names = ["heap", "attention", "by_length"]
+    before = copy.deepcopy(tiny_llama.state_dict())
     report = train_bench(
         material(tiny_llama), accelerate=names, steps=16, batch=2, seeds=1, threads=1
     )
@@ -38,8 +40,12 @@ def test_each_accelerator_runs_beside_transformers_on_the_same_rows(tiny_llama) 
     assert plain.ratio == 1
     for row in rows.values():
         assert len(row.losses) == 16
+        assert row.losses == pytest.approx(plain.losses, rel=1e-4)  # the same rows, in one order
+        assert row.held_out == pytest.approx(plain.held_out, rel=1e-4)
         assert row.tokens_s == pytest.approx(12 * row.samples_s)
         assert row.ratio > 0
+    for name, value in tiny_llama.state_dict().items():  # trained were copies
+        assert torch.equal(value, before[name])
 
 
 def test_refusals_come_before_any_process(tiny_llama, tmp_path, monkeypatch) -> None:

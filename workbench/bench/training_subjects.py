@@ -139,6 +139,7 @@ def given(material: Material) -> Subject:
 
 def _cut(material: Material, rows: int, judged: int) -> Material:
     cut = copy.copy(material)
+    cut.model = copy.deepcopy(material.model)  # torch hands tensors over in memory that all share
     for name, count in (("train_dataset", rows), ("eval_dataset", judged)):
         dataset: Any = getattr(material, name)
         if len(dataset) < count:
