@@ -117,7 +117,10 @@ class _Best:
 
 @dataclass(frozen=True)
 class HqqOptimizer(Optimizer):
-    """Half-quadratic search for a fractional zero point (Badri and Shaji, 2023), affine only."""
+    """Half-quadratic search for a fractional zero point (Badri and Shaji, 2023), affine only.
+
+    All steps are taken: an end by the error of all blocks would let neighbours decide on a block.
+    """
 
     steps: int = 20
     beta: float = 10.0
@@ -131,20 +134,16 @@ class HqqOptimizer(Optimizer):
     def search(self, blocks: Tensor, kind: qtype, affine: bool) -> tuple[Tensor, Tensor | None]:
         del affine
         scale, point = fractional(*blocks.aminmax(dim=1, keepdim=True), kind)
-        beta, best = self.beta, (torch.inf, point)
+        beta = self.beta
         for _ in range(self.steps):
             values = to_grid(blocks, scale, point, kind)
             residual = blocks - from_grid(values, scale, point)
-            loss = residual.abs().mean().item()
-            if loss >= best[0]:
-                break
-            best = loss, point
             size = residual.abs()
             shrunk = (size - size.clamp_min(1e-8).pow(self.norm - 1) / beta).clamp_min(0)
             error = residual.sign() * shrunk
             point = (values - (blocks - error) / scale).mean(1, keepdim=True)
             beta *= self.growth
-        return scale, best[1]
+        return scale, point
 
 
 def default_optimizer(args: QuantArgs) -> Optimizer:
