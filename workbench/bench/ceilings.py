@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from workbench.bench.caches import caches
-from workbench.bench.race import torch_threads
 from workbench.ops import native, pages
+from workbench.ops.threads import torch_threads
 from workbench.progress import track
 
 SIDE = 2048  # of the square products

@@ -13,12 +13,13 @@ from workbench.bench.arithmetic import TOLERANCE_DB, Expected, expected_sqnr_db,
 from workbench.bench.caches import caches
 from workbench.bench.ceilings import best, ceilings
 from workbench.bench.engines import Engine, Layer, Run, engines, quiet
-from workbench.bench.race import Timing, race, torch_threads
+from workbench.bench.race import Timing, race
 from workbench.bench.report import Failure, Report, Row
 from workbench.bench.schemes import Scheme, schemes
 from workbench.compare import machine
 from workbench.errors import WorkbenchError
 from workbench.metrics import sqnr_db
+from workbench.ops.threads import torch_threads
 from workbench.progress import track
 
 SHAPES = ("512x4096x4096", "128x768x3072", "1x4096x4096")

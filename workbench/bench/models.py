@@ -18,12 +18,13 @@ from workbench.bench.engines import (
     quiet,
 )
 from workbench.bench.layers import default_threads, pick
-from workbench.bench.race import race, torch_threads
+from workbench.bench.race import race
 from workbench.bench.report import Failure, Report, Row
 from workbench.bench.schemes import Scheme, schemes
 from workbench.bench.subjects import subjects
 from workbench.errors import WorkbenchError
 from workbench.graph.compile import settings
+from workbench.ops.threads import torch_threads
 from workbench.progress import track
 
 Phase = Literal["forward", "prefill", "decode"]

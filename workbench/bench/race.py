@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from workbench.progress import track
@@ -98,17 +97,6 @@ def _timing(even: list[float], odd: list[float]) -> Timing:
         runs=len(taken),
         drift=abs(statistics.median(even) / statistics.median(odd) - 1),
     )
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

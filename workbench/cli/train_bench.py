@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from workbench.cli.bench.common import leave
+
 TRAIN_BENCH = """\
 Train the same model on the same rows with transformers' Trainer at its defaults and with ours: each
 accelerator alone, and all together. The runs are processes that take turns of a few steps, so that
@@ -82,10 +84,5 @@ def _measure(arguments: argparse.Namespace) -> int:
             data=arguments.data,
         )
     show_training(report)
-    if arguments.json is not None:
-        report.save(arguments.json)
-        print(f"Every figure: {arguments.json}")
-    if arguments.chart is not None:
-        training_chart.save_chart(report, arguments.chart)
-        print(f"Picture: {arguments.chart}")
+    leave(report, arguments, training_chart.save_chart)
     return 0

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from workbench.compare.layers import head, linears
 from workbench.errors import WorkbenchError
+from workbench.ops.threads import torch_threads
 from workbench.progress import track
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def measure_all(
     _check(threads, runs)
     inputs = _prompt(loaded)
     stopwatches = {name: _Stopwatch(model, inputs) for name, model in models.items()}
-    with _threads(threads) as used:
+    with torch_threads(threads) as used:
         for stopwatch in stopwatches.values():
             for _ in range(WARM_UP):
                 stopwatch.run()
@@ -141,7 +142,7 @@ def measure_layers(
     stopwatch = _Stopwatch(model, _prompt(loaded))
     wholes: list[float] = []
     parts: dict[str, list[float]] = {}
-    with _threads(threads) as used:
+    with torch_threads(threads) as used:
         for run in track(range(runs + WARM_UP), "timing layers"):
             with _watched(linears(model)) as spent:
                 whole, _ = _time(partial(stopwatch.prefill_once, cache=False))
@@ -255,13 +256,3 @@ def _watched(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, float]]:
     finally:
         for module in modules.values():
             module.__dict__.pop("forward", None)
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield torch.get_num_threads()
-    finally:
-        torch.set_num_threads(before)

@@ -1,8 +1,7 @@
 """Time variants request by request, in turns, and judge what they answer."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from workbench.compare import bytes_on_disk
 from workbench.compare.throughput import throughput
 from workbench.errors import WorkbenchError
+from workbench.ops.threads import torch_threads
 from workbench.progress import track
 from workbench.waterfall.document import Instances, Row
 from workbench.waterfall.engines import Variant
@@ -57,7 +57,7 @@ def measure(
     `samples` names variants that are too slow for all, and how many they are given, spread over the
     lengths. With `judged` the rows' labels judge the answers.
     """
-    with _threads(threads):
+    with torch_threads(threads):
         models = [variant.load().eval() for variant in variants]
         given = [set(sample_by_length(rows, (samples or {}).get(v.name))) for v in variants]
         times: list[dict[int, float]] = [{} for _ in variants]
@@ -116,13 +116,3 @@ def with_instances(
             "instances": made,
         }
     )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -4,6 +4,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from workbench.cli.bench.common import leave
+
 BOOLQ = """\
 Time what FastFormers timed, on this machine: BERT-base on BoolQ's passages and questions padded to
 512 tokens, then each step on the way to a pruned int8 student of 4 layers in several instances. The
@@ -60,10 +62,5 @@ def _measure(arguments: argparse.Namespace) -> int:
             price_per_hour=arguments.price,
         )
     show_waterfall(found)
-    if arguments.json is not None:
-        found.save(arguments.json)
-        print(f"Every figure: {arguments.json}")
-    if arguments.chart is not None:
-        save_chart(found, arguments.chart)
-        print(f"Picture: {arguments.chart}")
+    leave(found, arguments, save_chart)
     return 0

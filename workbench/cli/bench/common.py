@@ -3,12 +3,17 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from workbench.bench.report import Report
 
-R = TypeVar("R", bound="Report")
+class Saved(Protocol):
+    """A report that can be written to a file."""
+
+    def save(self, path: Path) -> None:
+        """Write all of it to `path`."""
+
+
+R = TypeVar("R", bound=Saved)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from workbench.ops.threads import torch_threads
 from workbench.train.accelerators.base import Accelerator
 
 
@@ -30,9 +31,5 @@ class Threads(Accelerator):
     @contextmanager
     def on(self, trainer: Any) -> Iterator[None]:  # noqa: ARG002
         """Take half."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(before // 2)
-        try:
+        with torch_threads(torch.get_num_threads() // 2):
             yield
-        finally:
-            torch.set_num_threads(before)
