@@ -17,7 +17,6 @@ from workbench.compress.targets import Keep, Target, choose
 from workbench.errors import WorkbenchError
 from workbench.graph.calls import deviation, run
 from workbench.graph.widths import Part, Width
-from workbench.models.hf import shapes
 from workbench.models.loaded import share
 from workbench.smooth.fold import Change
 
@@ -109,6 +108,8 @@ def _narrow(
     batch: Mapping[str, Tensor],
 ) -> float:
     """Remove what is not kept; which notes of widths must follow is found by trial."""
+    from workbench.models.hf import shapes  # imports transformers' quantizers, which take long
+
     narrower = [width for width in widths if len(keep[width.reader]) < width.count]
     if not narrower:
         return 0.0
