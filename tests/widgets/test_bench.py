@@ -82,7 +82,7 @@ def test_a_notebook_run_again_offers_the_recipe_it_was_left_with(
     second = run_again()
     assert second.session.recipe == session.recipe, "nothing is restored in silence"
     assert second.stepper.left["fields"] == 1
-    assert second.stepper.left["label"] == "pylm, int8, o3, alpha 0.31"
+    assert second.stepper.left["label"] == "pylm, W8A8 O3 alpha 0.31"
     assert second.restore_left().wait(30).state == "done"
     assert second.session.recipe == first.session.recipe
     assert (second.session.stage, second.stepper.left) == ("observed", {})

@@ -92,6 +92,10 @@ def write_llama(
         total = sum(1 for _ in matrices(model))
         for _, values, _ in track(tensors(), "writing GGUF", total):
             writer.write_tensor_data(values)
+        files: Any = writer.fout
+        end = files[0].tell()
     finally:
         writer.close()
+    if path.stat().st_size < end:  # NumPy says nothing of a last buffer that it could not write
+        raise OSError("not all of it could be written; is the disk full?")
     return notes
