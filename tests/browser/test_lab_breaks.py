@@ -81,7 +81,7 @@ def test_a_restarted_kernel_needs_another_run_and_gives_back_the_recipe(notebook
     notebook.get_by_role("button", name="Confirm Kernel Restart").click()
     run_all(notebook)
     offer = notebook.locator(".qw-left")
-    offer.filter(has_text="int8, o3, alpha 0.57").wait_for()
+    offer.filter(has_text="W8A8 O3 alpha 0.57").wait_for()
     notebook.locator(CODE).filter(has_text="alpha=0.5,").wait_for()  # as the notebook says
     offer.scroll_into_view_if_needed()
     notebook.screenshot(path=pictures / "lab-restore.png")

@@ -84,9 +84,7 @@ def test_fused_queries_keys_and_values_give_the_rows_of_the_values() -> None:
 
 
 @pytest.mark.parametrize(("activation", "folds"), [("relu", True), ("gelu_new", False)])
-def test_gpt_2_s_matrices_fold_through_relu_and_take_a_slot_behind_gelu(
-    activation, folds
-) -> None:
+def test_gpt_2_s_matrices_fold_through_relu_and_take_a_slot_behind_gelu(activation, folds) -> None:
     """transformers' Conv1D keeps its weights [in, out]."""
     config = GPT2Config(
         vocab_size=97,

@@ -86,6 +86,7 @@ def test_suggestion_shows_its_sweep_and_is_used_when_asked(explorer) -> None:
     session = explorer.session
     explorer._pressed(None, {"call": "use"}, [])
     assert "nothing is suggested yet" in explorer.error
+    session.update(session.recipe.with_alpha(0.07))  # which no search tries
     before = session.recipe
     assert explorer.suggest().wait(120).state == "done"
     search = session.search
