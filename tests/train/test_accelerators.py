@@ -18,9 +18,10 @@ from tests.train.helpers import (
 )
 from workbench import WorkbenchTrainer
 from workbench.train.accelerators import accelerators
-from workbench.train.accelerators.by_length import BATCHES_SORTED, LengthSampler
+from workbench.train.accelerators.by_length import LengthSampler
 from workbench.train.accelerators.packing import pack
 from workbench.train.accelerators.trimmed import trim
+from workbench.train.lengths import BATCHES_SORTED
 
 WIDE = 32
 

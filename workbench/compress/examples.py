@@ -5,14 +5,12 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from torch.utils.data import Dataset, Sampler
 
 from workbench.errors import WorkbenchError
+from workbench.train.lengths import batches_by_length
 
 Row = dict[str, Any]
-
-BATCHES_SORTED = 50  # drawn together and sorted by length: little padding, and still a shuffle
 
 
 class Examples(Dataset[Row]):
@@ -52,10 +50,7 @@ class Examples(Dataset[Row]):
 
 
 class ByLength(Sampler[int]):
-    """A shuffle by `seed` and epoch in which neighbours are of about one length.
-
-    That of transformers draws from the global generator, so that a resumed run sees other batches.
-    """
+    """A shuffle by `seed` and epoch in which neighbours are of about one length."""
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
         self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
@@ -68,14 +63,6 @@ class ByLength(Sampler[int]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=generator).tolist()
-        pool = self.batch_size * BATCHES_SORTED
-        batches = []
-        for start in range(0, len(order), pool):
-            rows = sorted(order[start : start + pool], key=lambda i: self.lengths[i], reverse=True)
-            batches += [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-        short = [batches.pop()] if len(batches[-1]) < self.batch_size else []
-        shuffled = torch.randperm(len(batches), generator=generator).tolist()
-        for batch in (*(batches[i] for i in shuffled), *short):
+        shuffled, short = batches_by_length(self.lengths, self.batch_size, self.seed, self.epoch)
+        for batch in (*shuffled, *short):
             yield from batch

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Batch = dict[str, Any]
 
+BATCHES_SORTED = 50  # drawn together and sorted: little padding, and still a shuffle
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -60,6 +62,24 @@ def collate(trainer: "WorkbenchTrainer", numbers: Iterable[int]) -> Batch:
             "allowed: name what the model takes"
         )
     return dict(batch)
+
+
+def batches_by_length(
+    lengths: Sequence[int], size: int, seed: int, epoch: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Rows in batches of about one length, shuffled by `seed` and `epoch`, and a last short batch.
+
+    transformers' own order draws from the global generator: a resumed run would see other batches.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    pool = size * BATCHES_SORTED
+    batches = []
+    for start in range(0, len(order), pool):
+        rows = sorted(order[start : start + pool], key=lambda i: lengths[i], reverse=True)
+        batches += [rows[i : i + size] for i in range(0, len(rows), size)]
+    short = [batches.pop()] if len(batches[-1]) < size else []
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()], short
 
 
 def can_be_reread(trainer: "WorkbenchTrainer") -> bool:

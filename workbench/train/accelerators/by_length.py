@@ -4,20 +4,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch.utils.data import Sampler
 
 from workbench.train.accelerators.base import Accelerator
-from workbench.train.lengths import lengths_of, lengths_vary, pads_to_the_longest
-
-BATCHES_SORTED = 50  # drawn together and sorted: little padding, and still a shuffle
+from workbench.train.lengths import batches_by_length, lengths_of, lengths_vary, pads_to_the_longest
 
 
 class LengthSampler(Sampler[int]):
     """A shuffle by `seed` and pass in which the rows of an optimizer step have about one length.
 
-    transformers' own draws from the global generator: a resumed run would see other batches. The
-    longest batch comes first, so that memory runs out at the start or never.
+    The longest batch comes first, so that memory runs out at the start or never.
     """
 
     def __init__(
@@ -29,15 +25,7 @@ class LengthSampler(Sampler[int]):
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch())
-        order = torch.randperm(len(self.lengths), generator=generator).tolist()
-        pool = self.step * BATCHES_SORTED
-        steps = []
-        for start in range(0, len(order), pool):
-            rows = sorted(order[start : start + pool], key=lambda i: self.lengths[i], reverse=True)
-            steps += [rows[i : i + self.step] for i in range(0, len(rows), self.step)]
-        short = [steps.pop()] if len(steps[-1]) < self.step else []
-        shuffled = [steps[i] for i in torch.randperm(len(steps), generator=generator).tolist()]
+        shuffled, short = batches_by_length(self.lengths, self.step, self.seed, self.epoch())
         shuffled.sort(key=lambda rows: self.lengths[rows[0]] < max(self.lengths))  # stable
         for rows in (*shuffled, *short):
             yield from rows
