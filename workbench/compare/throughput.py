@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +19,10 @@ from workbench.compare.energy import counters, joules
 from workbench.compare.machine import usable_cores
 from workbench.errors import WorkbenchError
 from workbench.models import load
+from workbench.ops.resident import proportional
 from workbench.progress import track
 
 ROUNDS = 5
-ROLLUP = Path("/proc/self/smaps_rollup")
 
 Batch = Mapping[str, Tensor]
 Load = Callable[[], nn.Module]
@@ -172,7 +171,7 @@ def _instance(load: Load, packed: bytes, cores: list[int], position: Any, end: C
             for batch in {_shapes(batch): batch for batch in batches}.values():
                 model(**batch)
             end.send(None)
-            answers = {"run": lambda: _run(model, batches, position), "bytes": _shared_bytes}
+            answers = {"run": lambda: _run(model, batches, position), "bytes": proportional}
             while True:
                 end.send(answers[end.recv()]())
     except (EOFError, BrokenPipeError):
@@ -199,11 +198,3 @@ def _run(
         start = time.perf_counter()
         model(**batches[index])
         taken.append(time.perf_counter() - start)
-
-
-def _shared_bytes() -> int | None:
-    """Resident bytes of this process, its part only of pages that several have (Linux)."""
-    if not ROLLUP.exists():
-        return None
-    lines = dict(line.split(":", 1) for line in ROLLUP.read_text().splitlines()[1:])
-    return 1024 * int(lines["Pss"].split()[0])

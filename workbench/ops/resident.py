@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 STATUS = Path("/proc/self/status")
+ROLLUP = Path("/proc/self/smaps_rollup")
 SYSTEM = Path("/proc/meminfo")
 CPU = torch.device("cpu")
 
@@ -14,6 +15,11 @@ def resident(device: torch.device = CPU) -> int | None:
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return _kilobytes(STATUS, "VmRSS")
+
+
+def proportional() -> int | None:
+    """What is held now, with its part only of pages that several processes have (Linux)."""
+    return _kilobytes(ROLLUP, "Pss")
 
 
 def peak(device: torch.device = CPU) -> int | None:
