@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from workbench.graph.calls import float_tensor
+from workbench.graph.leaves import leaves
 
 
 @torch.no_grad()
@@ -60,7 +60,7 @@ def _passed(
 
 def hidden(values: Any) -> Tensor | None:
     """The first tensor of floats with channels among nested `values`."""
-    floats = (leaf for leaf in tree_leaves(values) if float_tensor(leaf) is not None)
+    floats = (leaf for leaf in leaves(values) if float_tensor(leaf) is not None)
     return next((leaf for leaf in floats if leaf.dim() > 1), None)
 
 

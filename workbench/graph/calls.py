@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+
+from workbench.graph.leaves import leaves
 
 
 @dataclass
@@ -40,8 +41,7 @@ def run(model: nn.Module, batch: Mapping[str, Any]) -> list[Tensor]:
 
 def output_leaves(outputs: Any) -> list[Tensor]:
     """The float tensors of a model's outputs; caches are no outputs."""
-    leaves = tree_leaves(dict(outputs) if isinstance(outputs, Mapping) else outputs)
-    return [leaf for leaf in leaves if float_tensor(leaf) is not None]
+    return [leaf for leaf in leaves(outputs) if float_tensor(leaf) is not None]
 
 
 def deviation(after: Iterable[Tensor], before: Iterable[Tensor]) -> float:

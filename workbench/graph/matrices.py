@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_leaves
 
 from workbench.graph.calls import Call
+from workbench.graph.leaves import leaves
 
 MOST_TRIALS = 128
 
@@ -76,7 +76,7 @@ def powers_of_two(count: int, seed: int) -> Tensor:
 
 
 def _same(one: Any, other: Any) -> bool:
-    ours, theirs = tree_leaves(one), tree_leaves(other)
+    ours, theirs = leaves(one), leaves(other)
     return len(ours) == len(theirs) and all(
         torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b
         for a, b in zip(ours, theirs, strict=True)

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from workbench.graph.calls import float_tensor, output_leaves
+from workbench.graph.leaves import leaves
 
 
 @dataclass
@@ -74,14 +74,14 @@ class _Listener(TorchFunctionMode):
         result = func(*args, **kwargs)
         if any(opaque for _, opaque in self.stack):
             return result
-        read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        read = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         made = frozenset[str]().union(*(self.of(leaf) for leaf in read))
         if not made:
             return result
         name = getattr(func, "__name__", str(func))
         if name == "__setitem__":
             self._write(read[0], made)
-        for leaf in tree_leaves(result):
+        for leaf in leaves(result):
             if not isinstance(leaf, Tensor):
                 continue
             if any(leaf is tensor for tensor in read):

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+
+from workbench.graph.calls import output_leaves
 
 DRAWS = 2  # of labels for each batch: more make predictions less noisy, and cost a backward each
 CHUNK = 2**22  # numbers of weight gradients at a time
@@ -104,8 +105,7 @@ class Probe:
         found = getattr(outputs, "logits", None)
         self.measure = "kl" if found is not None else "relative error"
         if found is None:
-            leaves = tree_leaves(dict(outputs) if isinstance(outputs, Mapping) else outputs)
-            found = next(t for t in leaves if isinstance(t, Tensor) and t.is_floating_point())
+            found = output_leaves(outputs)[0]
         kept = self._mask is not None and found.shape[:-1] == self._mask.shape
         rows = (found[self._mask] if kept else found.reshape(-1, found.shape[-1])).float()
         self.positions += len(rows)
