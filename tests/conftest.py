@@ -74,6 +74,23 @@ def data_sets() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def quanto() -> Iterator[Any]:
+    """The package, unpacking in Python: it would compile C++ at its first use, for a minute."""
+    package = pytest.importorskip("optimum.quanto")
+    import torch
+    from optimum.quanto.library.extensions import cpp
+
+    class Lib:
+        @staticmethod
+        def unpack(packed: torch.Tensor, bits: int) -> torch.Tensor:
+            return torch.cat([(packed >> low) & (2**bits - 1) for low in range(0, 8, bits)])
+
+    before, cpp.ext._lib = cpp.ext._lib, Lib
+    yield package
+    cpp.ext._lib = before
+
+
 @pytest.fixture
 def tiny_llama() -> "LlamaForCausalLM":
     """A random Llama of two blocks over 97 tokens; the same weights every time."""

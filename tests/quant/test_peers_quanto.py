@@ -15,21 +15,7 @@ from torch import Tensor, nn
 import workbench as wb
 
 quanto = pytest.importorskip("optimum.quanto")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_compiler():
-    """quanto unpacks in Python here; it would compile C++ into its own package at the first use."""
-    from optimum.quanto.library.extensions import cpp
-
-    class Lib:
-        @staticmethod
-        def unpack(packed: Tensor, bits: int) -> Tensor:
-            return torch.cat([(packed >> low) & (2**bits - 1) for low in range(0, 8, bits)])
-
-    before, cpp.ext._lib = cpp.ext._lib, Lib
-    yield
-    cpp.ext._lib = before
+pytestmark = pytest.mark.usefixtures("quanto")
 
 
 class MLP(nn.Module):

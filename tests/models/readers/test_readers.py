@@ -51,8 +51,7 @@ def floats_outside(model, names):
 
 @pytest.mark.parametrize("weights", ["qint8", "qint4", "qint2", "qfloat8", "qfloat8_e5m2"])
 @pytest.mark.parametrize("hidden", [32, 128])
-def test_quantos_own_checkpoints(tmp_path, weights, hidden):
-    quanto = pytest.importorskip("optimum.quanto")
+def test_quantos_own_checkpoints(tmp_path, quanto, weights, hidden):
     model = llama(hidden)
     theirs = quanto.QuantizedModelForCausalLM.quantize(model, weights=weights)
     theirs.save_pretrained(tmp_path)
@@ -102,12 +101,11 @@ def opt(hidden):
 @pytest.mark.parametrize("streamline", [True, False])
 @pytest.mark.parametrize("kinds", [("qint8", "qint8"), ("qint4", "qint8"), ("qint8", "qfloat8")])
 @pytest.mark.parametrize("build", [llama, opt])
-def test_quantos_activations(tmp_path, build, kinds, streamline):
+def test_quantos_activations(tmp_path, quanto, build, kinds, streamline):
     """As quanto computes when it loads the checkpoint; it rounds what layers put out, too.
 
     Its streamlining leaves out some of that, but only until the model is saved: no file has it.
     """
-    quanto = pytest.importorskip("optimum.quanto")
     model = build(32)
     plain = logits(model)
     quanto.quantize(model, *(getattr(quanto, kind) for kind in kinds))
@@ -128,8 +126,7 @@ def test_quantos_activations(tmp_path, build, kinds, streamline):
     assert not any("output_scale" in key for key in loaded.model.state_dict())
 
 
-def test_a_damaged_quanto_checkpoint_is_named(tmp_path):
-    quanto = pytest.importorskip("optimum.quanto")
+def test_a_damaged_quanto_checkpoint_is_named(tmp_path, quanto):
     quanto.QuantizedModelForCausalLM.quantize(llama(32), weights="qint4").save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     tensors = load_file(path)
