@@ -78,7 +78,8 @@ if TYPE_CHECKING:
     from workbench.tune.sweep import sweep
     from workbench.tune.tune import tune
     from workbench.tune.values import rotate_values
-    from workbench.waterfall import Waterfall, compress
+    from workbench.waterfall import Waterfall
+    from workbench.waterfall.verb import compress
 
 __version__ = "0.1.0"
 
@@ -135,7 +136,8 @@ _HOMES = {
     "workbench.session": ("Job", "Session"),
     "workbench.smooth": ("AlphaSearch", "Smoothing", "search_alpha", "smooth"),
     "workbench.compress": ("distil", "importance", "prune"),
-    "workbench.waterfall": ("Waterfall", "compress"),
+    "workbench.waterfall": ("Waterfall",),
+    "workbench.waterfall.verb": ("compress",),
     "workbench.train": ("finetune", "learn_scales"),
     "workbench.train.arguments": ("WorkbenchTrainingArguments",),
     "workbench.train.trainer": ("WorkbenchTrainer",),

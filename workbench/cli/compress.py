@@ -40,8 +40,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def _compress(arguments: argparse.Namespace) -> int:
     from workbench.console import at_work, show_waterfall
     from workbench.recipe import Recipe
-    from workbench.waterfall import compress
     from workbench.waterfall.page import save_chart
+    from workbench.waterfall.verb import compress
 
     with at_work():
         found = compress(Recipe.load(arguments.recipe), arguments.out)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._dynamo.exc import TorchDynamoException
 
 from workbench.graph import fuse
 from workbench.graph.compiled import DONE, Compiled
@@ -31,6 +30,8 @@ def compile(model: nn.Module, inputs: Mapping[str, Any] | None = None) -> Compil
         return Compiled(problem=problem)
     if hasattr(model, "generate") and getattr(model, "can_generate", lambda: False)():
         _prepare_generation(model)
+    from torch._dynamo.exc import TorchDynamoException  # a second that only compiling is worth
+
     before = model._compiled_call_impl
     model.compile(**settings())
     done = Compiled()

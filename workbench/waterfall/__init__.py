@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from workbench.waterfall.document import Instances, Row, Waterfall
-from workbench.waterfall.verb import compress
 
 SST2 = Path(__file__).parent / "sst2.json"
 """The figures of a full run: minilm fine-tuned on SST-2, distilled, pruned and quantized."""
 
-__all__ = ["SST2", "Instances", "Row", "Waterfall", "compress"]
+__all__ = ["SST2", "Instances", "Row", "Waterfall"]
