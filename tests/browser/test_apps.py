@@ -12,6 +12,11 @@ pytestmark = [
 ]
 
 
+# anywidget waits two seconds for the module of a model. So does a page that is too busy for them.
+TOO_BUSY = """const timeout = AbortSignal.timeout;
+AbortSignal.timeout = (ms) => timeout.call(AbortSignal, ms === 2000 ? 0 : ms);"""
+
+
 def kernels_of(process: psutil.Process) -> list[psutil.Process]:
     """The kernels that the server's nursery has forked."""
     (server,) = process.children()
@@ -37,6 +42,14 @@ def test_address_chooses_and_what_it_may_not_is_shown_as_text(visit, pictures) -
     assert "path=/etc/passwd: no such field; allowed: recipe" in refusal.inner_text()
     assert page.locator(".qw-refused img").count() == 0
     page.screenshot(path=pictures / "refused-address.png")
+
+
+def test_a_page_that_was_too_busy_to_load_in_time_hears_its_kernel(visit) -> None:
+    page, _ = visit(before=TOO_BUSY)
+    number = page.get_by_label("alpha, as a number")
+    number.fill("0.83")
+    page.keyboard.press("Tab")
+    page.locator("pre[data-language=python]").filter(has_text="alpha=0.83").wait_for()
 
 
 def test_two_visitors_share_nothing(visit) -> None:
