@@ -1,6 +1,7 @@
 """Visitors of `workbench serve`: how soon, how safely, and what happens when something breaks."""
 
 import os
+import re
 
 import psutil
 import pytest
@@ -23,13 +24,20 @@ def kernels_of(process: psutil.Process) -> list[psutil.Process]:
     return [kernel for nursery in server.children() for kernel in nursery.children()]
 
 
-def test_page_asks_no_other_host(visit, address) -> None:
-    foreign = []
+def test_page_asks_no_other_host_and_once_for_the_state_of_all_widgets(visit, address) -> None:
+    asked, said = [], []
     page, _ = visit()
-    page.on("request", lambda request: foreign.append(request.url))
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: said.append(frame)))
     page.reload()
     page.wait_for_selector(LIVE, state="attached")
-    assert [url for url in foreign if not url.startswith((address, "blob:", "data:"))] == []
+    assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []
+    methods = [found for frame in said for found in re.findall(rb"request_states?", _bytes(frame))]
+    assert methods == [b"request_states"]
+
+
+def _bytes(frame: str | bytes) -> bytes:
+    return frame.encode() if isinstance(frame, str) else frame
 
 
 def test_address_chooses_and_what_it_may_not_is_shown_as_text(visit, pictures) -> None:
