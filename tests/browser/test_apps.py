@@ -28,7 +28,7 @@ def test_page_asks_no_other_host_and_once_for_the_state_of_all_widgets(visit, ad
     asked, said = [], []
     page, _ = visit()
     page.on("request", lambda request: asked.append(request.url))
-    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: said.append(frame)))
+    page.on("websocket", lambda socket: socket.on("framesent", said.append))
     page.reload()
     page.wait_for_selector(LIVE, state="attached")
     assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []
