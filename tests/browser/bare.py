@@ -4,7 +4,7 @@ import base64
 import json
 from typing import Any
 
-from workbench.widgets._assets import module, stylesheet
+from workbench.widgets._assets import source, stylesheet
 from workbench.widgets._base import View
 
 # JupyterLab's own variables, as its two themes set them.
@@ -71,10 +71,10 @@ def html(*views: View, theme: str = "light") -> str:
     ]
     for view in views:
         state = json.dumps(state_of(view), default=str).replace("<", "\\u003c")
-        source = module(view.module).replace("export default { render };", "").replace("</", "<\\/")
+        script = source(view.module).replace("</", "<\\/")
         parts += [
             f"<script type=application/json id=state>{state}</script><div class=view></div>",
-            f"<script type=module>{SCRIPT}{{ {source}",
+            f"<script type=module>{SCRIPT}{{ {script}",
             "const el = [...document.querySelectorAll('.view')].at(-1);",
             "render({ model: window.model, el }); }",
             "document.getElementById('state').remove();</script>",

@@ -122,11 +122,15 @@ def visit(chromium, address) -> Iterator[Callable[..., tuple["Page", float]]]:
 
     opened = []
 
-    def open_page(path: str = "workbench.ipynb", live: str | None = LIVE) -> tuple["Page", float]:
+    def open_page(
+        path: str = "workbench.ipynb", live: str | None = LIVE, before: str = ""
+    ) -> tuple["Page", float]:
+        """`before` is a script that the page runs before its own."""
         context = chromium.new_context(viewport={"width": 1366, "height": 900})
         opened.append(context)
         page = context.new_page()
         page.set_default_timeout(180_000)
+        page.add_init_script(before)
         started = time.monotonic()
         page.goto(f"{address}/voila/render/{path}", wait_until="commit")
         if live:

@@ -1,6 +1,7 @@
 """Visitors of `workbench serve`: how soon, how safely, and what happens when something breaks."""
 
 import os
+import re
 
 import psutil
 import pytest
@@ -12,19 +13,31 @@ pytestmark = [
 ]
 
 
+# anywidget waits two seconds for the module of a model. So does a page that is too busy for them.
+TOO_BUSY = """const timeout = AbortSignal.timeout;
+AbortSignal.timeout = (ms) => timeout.call(AbortSignal, ms === 2000 ? 0 : ms);"""
+
+
 def kernels_of(process: psutil.Process) -> list[psutil.Process]:
     """The kernels that the server's nursery has forked."""
     (server,) = process.children()
     return [kernel for nursery in server.children() for kernel in nursery.children()]
 
 
-def test_page_asks_no_other_host(visit, address) -> None:
-    foreign = []
+def test_page_asks_no_other_host_and_once_for_the_state_of_all_widgets(visit, address) -> None:
+    asked, said = [], []
     page, _ = visit()
-    page.on("request", lambda request: foreign.append(request.url))
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda socket: socket.on("framesent", said.append))
     page.reload()
     page.wait_for_selector(LIVE, state="attached")
-    assert [url for url in foreign if not url.startswith((address, "blob:", "data:"))] == []
+    assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []
+    methods = [found for frame in said for found in re.findall(rb"request_states?", _bytes(frame))]
+    assert methods == [b"request_states"]
+
+
+def _bytes(frame: str | bytes) -> bytes:
+    return frame.encode() if isinstance(frame, str) else frame
 
 
 def test_address_chooses_and_what_it_may_not_is_shown_as_text(visit, pictures) -> None:
@@ -37,6 +50,14 @@ def test_address_chooses_and_what_it_may_not_is_shown_as_text(visit, pictures) -
     assert "path=/etc/passwd: no such field; allowed: recipe" in refusal.inner_text()
     assert page.locator(".qw-refused img").count() == 0
     page.screenshot(path=pictures / "refused-address.png")
+
+
+def test_a_page_that_was_too_busy_to_load_in_time_hears_its_kernel(visit) -> None:
+    page, _ = visit(before=TOO_BUSY)
+    number = page.get_by_label("alpha, as a number")
+    number.fill("0.83")
+    page.keyboard.press("Tab")
+    page.locator("pre[data-language=python]").filter(has_text="alpha=0.83").wait_for()
 
 
 def test_two_visitors_share_nothing(visit) -> None:

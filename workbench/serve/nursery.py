@@ -54,12 +54,15 @@ def _answer(channel: socket.socket, pid: int) -> None:
 
 def _import() -> None:
     import ipykernel.kernelapp  # noqa: F401
+    import ipywidgets
     import torch
     from transformers.utils import logging
 
     import workbench.session.session
     import workbench.widgets  # noqa: F401
 
+    # Done at its import where that happens in a kernel: or a page asks for each widget by itself.
+    ipywidgets.register_comm_target()
     torch.set_num_threads(1)
     logging.disable_progress_bar()  # each has a thread that looks after it
 

@@ -4,7 +4,8 @@ from functools import cache
 from importlib.resources import files
 
 STATIC = files(__package__) / "static"
-COMMON = ("shared", "chart")
+COMMON = ("shared", "hearing", "chart")
+EXPORT = "export default { render: hearing(render) };\n"
 OWN = {
     "outlier_view": ("heatmap", "surface"),
     "comparison_view": ("sides",),
@@ -13,7 +14,12 @@ OWN = {
 
 @cache
 def module(name: str) -> str:
-    """Give the ES module of view `name`: what all share, its own parts, then `render`."""
+    """Give the ES module of view `name`: what all share, its own parts, then its `render`."""
+    return source(name) + EXPORT
+
+
+def source(name: str) -> str:
+    """The same before anything of it is exported."""
     parts = (*COMMON, *OWN.get(name, ()), name)
     return "\n".join((STATIC / f"{part}.js").read_text(encoding="utf-8") for part in parts)
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import uuid4
 
 import anywidget
 import traitlets as t
@@ -56,6 +57,8 @@ class View(anywidget.AnyWidget):
     """What a reader must know about the model, such as that its outliers were made for teaching.
     - Type: `str`, default: `""`
     """
+    _own_id = t.Unicode().tag(sync=True)
+    """Id of this view, by which its browser half finds the widget that it draws."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -76,10 +79,12 @@ class View(anywidget.AnyWidget):
         self._problem = ""
         self._turn = threading.Lock()
         self._again = False
+        self._behind = False
         self._closed = False
         self._follower: int | None = None
         self._shown: Any = None
-        super().__init__(**keywords)
+        own = uuid4().hex
+        super().__init__(model_id=own, _own_id=own, **keywords)
         self._share_selection(given="group" in keywords)
         self.on_msg(self._pressed)
         self._unsubscribe: Callable[[], None] = session.subscribe(lambda _: self.follow())
@@ -108,6 +113,9 @@ class View(anywidget.AnyWidget):
                 self._follower = threading.get_ident()
                 self._show_job()
                 self.refresh()
+                if self._behind:
+                    self._behind = False
+                    self.send_state([name for name in self.keys if not name.startswith("_")])
             except Exception as problem:  # a view must not fail the job it watches
                 log.exception("a view could not follow its session")
                 self.error = f"this view is out of date: {problem}"
@@ -166,7 +174,10 @@ class View(anywidget.AnyWidget):
 
     def _pressed(self, _: Any, content: dict[str, Any], __: Any) -> None:
         name = content.get("call")
-        if name in self.calls or name == "cancel":
+        if name == "catch_up":  # said by a page that is drawn, which may have missed messages
+            self._behind = True
+            self.follow()
+        elif name in self.calls or name == "cancel":
             with self._explained():
                 getattr(self, name)(*content.get("arguments", []))
 

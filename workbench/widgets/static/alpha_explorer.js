@@ -226,4 +226,3 @@ function render({ model, el }) {
       field("Measure on release", release, "Measure these layers whenever alpha is changed")),
     jobBar(model), h("div", { class: "qw-strips" }, local, measured, swept));
 }
-export default { render };

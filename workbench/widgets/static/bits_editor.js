@@ -284,4 +284,3 @@ function render({ model, el }) {
           h("li", {}, svg("svg", { viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, svg("rect", { class: "qw-float", x: 1, y: 1, width: 10, height: 10 })), "float")),
         asTable, lost)));
 }
-export default { render };

@@ -103,4 +103,3 @@ function render({ model, el }) {
       button(model, "freeze", "Freeze", "Turn the weights into integers and fix the ranges")),
     jobBar(model), reached, changed);
 }
-export default { render };

@@ -132,4 +132,3 @@ function render({ model, el }) {
       field("System prompt", system, "What the model is told to be"))),
     jobBar(model));
 }
-export default { render };

@@ -109,4 +109,3 @@ function render({ model, el }) {
     h("div", { class: "qw-row" }, h("div", { role: "tablist", class: "qw-tabs", "aria-label": "form" }, tabs)),
     h("div", { class: "qw-row" }, copy, download, open, file, share, says), linked, panel);
 }
-export default { render };

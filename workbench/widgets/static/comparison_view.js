@@ -48,4 +48,3 @@ function render({ model, el }) {
     h("div", { class: "qw-row" }, button(model, "compare", "Compare", "Evaluate both models on the evaluation data")),
     jobBar(model, ["compare", "save"]), result, saving, saved, sidesView(model));
 }
-export default { render };

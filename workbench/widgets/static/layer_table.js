@@ -152,4 +152,3 @@ function render({ model, el }) {
     h("div", { class: "qw-row" }, field("Filter", filter), button(model, "profile", "Time the layers", "Freeze the model and measure how long each layer takes"), count),
     h("div", { class: "qw-scroll", tabindex: -1 }, grid), chosen, jobBar(model));
 }
-export default { render };

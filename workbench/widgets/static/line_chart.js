@@ -61,4 +61,3 @@ function render({ model, el }) {
   follow(model, ["title", "series", "words", "x", "y", "log_x", "log_y", "from_zero"], draw);
   el.append(h("section", { class: "qw", "data-view": "chart" }, box));
 }
-export default { render };

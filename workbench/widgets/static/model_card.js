@@ -84,4 +84,3 @@ function seconds(value) {
   if (value < 1) return "1 s";
   return value < 90 ? `${Math.ceil(value)} s` : value < 5400 ? `${Math.ceil(value / 60)} min` : `${figure(value / 3600, 2)} h`;
 }
-export default { render };

@@ -270,4 +270,3 @@ function quoted({ before, token, after }) {
   const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\t", "⇥");
   return h("code", { class: "qw-context" }, visible(before), h("mark", {}, visible(token) || "␣"), visible(after));
 }
-export default { render };

@@ -41,4 +41,3 @@ function render({ model, el }) {
       button(model, "make", "Make the card", "Quantize as the recipe says and measure against the float model"), print),
     jobBar(model), nothing, body);
 }
-export default { render };

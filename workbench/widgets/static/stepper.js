@@ -69,4 +69,3 @@ function render({ model, el }) {
       undoButtons(model), next),
     left, jobBar(model), errorStrip(model)));
 }
-export default { render };

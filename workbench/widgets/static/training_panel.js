@@ -63,4 +63,3 @@ function render({ model, el }) {
     h("div", { class: "qw-row" }, button(model, "train", "Train", "Put training into the recipe, and train"), pause, resume, drop),
     jobBar(model), curve, says);
 }
-export default { render };
