@@ -51,9 +51,9 @@ def _answer(chat: Chat, message: str, screen: Console) -> None:
     def notice(answer: Answer) -> None:
         if answer.variant not in shown:
             screen.print(f"[bold]{escape(answer.variant)}>[/bold]")
-        done = shown.get(answer.variant, 0)
-        screen.out(answer.text[done:], end="", highlight=False)
-        shown[answer.variant] = max(done, len(answer.text))
+        text, done = answer.text, shown.get(answer.variant, 0)
+        screen.out(text[done:], end="", highlight=False)
+        shown[answer.variant] = max(done, len(text))
         if answer.ended:
             screen.print(f"\n[dim]{_rate(answer)}[/dim]")
 

@@ -68,13 +68,20 @@ def test_stop_ends_at_the_next_token_and_skips_the_others(pylm, variants) -> Non
 def test_stop_from_another_thread(pylm, variants) -> None:
     chat = Chat({"fp32": pylm.model}, pylm.tokenizer, ChatSettings(max_new_tokens=400))
     begun = threading.Event()
-    done: list[Answer] = []
-    thread = threading.Thread(target=lambda: done.extend(chat.ask(PROMPT, lambda _: begun.set())))
+    heard: list[Answer] = []
+
+    def notice(answer: Answer) -> None:
+        heard.append(answer)
+        begun.set()
+
+    thread = threading.Thread(target=chat.ask, args=(PROMPT, notice))
     thread.start()
     begun.wait(60)
     chat.stop()
+    written = len(heard[0].tokens)
     thread.join(60)
-    assert done[0].ended == "stopped"
+    assert heard[0].ended == "stopped"
+    assert len(heard[0].tokens) <= written + 1  # the one that was being made
 
 
 def test_the_seed_decides_what_is_drawn(pylm) -> None:

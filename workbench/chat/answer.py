@@ -16,17 +16,23 @@ from workbench.chat.settings import ChatSettings
 
 @dataclass
 class Answer:
-    """What one variant has said so far.
+    """What one variant has said so far, in the words of `tokenizer`.
 
     `tokens` are its ids and `seconds` the time of each since the question was put; `ended` says
     why it is over: the model's own end, the length asked for, or a stop.
     """
 
     variant: str
-    text: str = ""
+    tokenizer: Any = field(default=None, repr=False)
     tokens: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     ended: Literal["", "end", "length", "stopped"] = ""
+
+    @property
+    def text(self) -> str:
+        """The tokens as text, decoded when asked for; half a letter waits for its other half."""
+        text: str = self.tokenizer.decode(self.tokens, skip_special_tokens=True)
+        return text.removesuffix("\N{REPLACEMENT CHARACTER}")
 
     @property
     def first_token_ms(self) -> float | None:
@@ -55,7 +61,6 @@ def first_divergence(answers: Sequence[Answer]) -> int | None:
 
 def generate(
     model: nn.Module,
-    tokenizer: Any,
     prompt: Tensor,
     answer: Answer,
     settings: ChatSettings,
@@ -63,7 +68,7 @@ def generate(
     notice: Callable[[Answer], None],
 ) -> Answer:
     """Fill `answer` from `prompt` [1, T]; `notice` hears of every token, `stop` ends it at one."""
-    streamer = _Streamer(tokenizer, answer, notice)
+    streamer = _Streamer(answer, notice)
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         streamer.start()
@@ -71,7 +76,7 @@ def generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
             max_new_tokens=settings.max_new_tokens,
-            pad_token_id=_padding(tokenizer),
+            pad_token_id=_padding(answer.tokenizer),
             use_cache=True,
             streamer=streamer,
             stopping_criteria=StoppingCriteriaList([_Stop(stop)]),
@@ -101,10 +106,10 @@ class _Stop(StoppingCriteria):
 
 
 class _Streamer(BaseStreamer):
-    """Notes each token and its time; words are decoded whole, as tokens may hold half a letter."""
+    """Notes each token and its time."""
 
-    def __init__(self, tokenizer: Any, answer: Answer, notice: Callable[[Answer], None]) -> None:
-        self.tokenizer, self.answer, self.notice = tokenizer, answer, notice
+    def __init__(self, answer: Answer, notice: Callable[[Answer], None]) -> None:
+        self.answer, self.notice = answer, notice
         self.waiting_for_prompt = True
 
     def start(self) -> None:
@@ -116,8 +121,6 @@ class _Streamer(BaseStreamer):
             return
         self.answer.seconds.append(time.perf_counter() - self.started)
         self.answer.tokens += value.flatten().tolist()
-        text = self.tokenizer.decode(self.answer.tokens, skip_special_tokens=True)
-        self.answer.text = text.removesuffix("\N{REPLACEMENT CHARACTER}")
         self.notice(self.answer)
 
     def end(self) -> None:

@@ -67,12 +67,10 @@ class Chat:
         self._stop.clear()
         answers = []
         for name, model in self.variants.items():
-            answer = Answer(name)
+            answer = Answer(name, self.tokenizer)
             answers.append(answer)
             if not self._stop.is_set():
-                generate(
-                    model, self.tokenizer, prompts[name], answer, self.settings, self._stop, notice
-                )
+                generate(model, prompts[name], answer, self.settings, self._stop, notice)
             self.conversations[name].add(text, answer.text)
         return answers
 

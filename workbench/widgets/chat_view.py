@@ -1,6 +1,5 @@
 """Talk to the float model and to what recipes make of it, side by side, as they write."""
 
-import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets as t
@@ -11,6 +10,7 @@ from workbench.chat.conversation import cleaned
 from workbench.errors import WorkbenchError
 from workbench.recipe import summary
 from workbench.widgets._base import View, checked
+from workbench.widgets._teller import Teller
 
 if TYPE_CHECKING:
     from workbench.session import Job
@@ -70,7 +70,6 @@ class ChatView(View):
     def __init__(self, session: Any, **keywords: Any) -> None:
         self._chat: Chat | None = None
         self._kept: dict[str, nn.Module] = {}
-        self._told = 0.0
         super().__init__(session, **keywords)
 
     @t.validate(*SETTINGS)
@@ -122,7 +121,7 @@ class ChatView(View):
     def _answer(self, text: str) -> list[Answer]:
         try:
             chat = self._ready()
-            answers = chat.ask(text, self._tell)
+            answers = self._told(chat, text)
             self.turns = [*self.turns, {"message": text, "answers": self._compared(answers)}][
                 -TURNS_KEPT:
             ]
@@ -147,15 +146,19 @@ class ChatView(View):
         self._chat.settings = settings
         return self._chat
 
-    def _tell(self, answer: Answer) -> None:
-        now = time.monotonic()
-        if len(answer.tokens) > 1 and not answer.ended and now - self._told < TELL_SECONDS:
-            return
-        self._told = now
-        others = [
-            known for known in self.live.get("answers", []) if known["name"] != answer.variant
-        ]
-        self.live = self.live | {"answers": [*others, _row(answer)]}
+    def _told(self, chat: Chat, text: str) -> list[Answer]:
+        """The answers to `text`, shown as they grow."""
+        growing: dict[str, Answer] = {}
+
+        def tell() -> None:
+            self.live = {"message": text, "answers": [_row(a) for a in list(growing.values())]}
+
+        def notice(answer: Answer) -> None:
+            growing[answer.variant] = answer
+            teller.hint()
+
+        with Teller(tell, TELL_SECONDS) as teller:
+            return chat.ask(text, notice)
 
     def _compared(self, answers: list[Answer]) -> list[dict[str, Any]]:
         assert self._chat is not None
