@@ -15,10 +15,9 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 import workbench as wb
 from workbench import WorkbenchError
 from workbench.compress import Distillation, Examples, Training, distil, of_layers
-from workbench.compress.examples import ByLength
-from workbench.compress.losses import soft_divergence
 from workbench.models.loaded import LoadedModel
 from workbench.progress import Cancelled
+from workbench.train.distillation import soft_divergence
 
 WORDS = ["good", "fine", "lovely", "great", "bad", "awful", "dull", "poor"]
 
@@ -94,20 +93,6 @@ def test_layers_are_mapped() -> None:
         Distillation(layers={2: 1}).layer_map(2, 6)
     with pytest.raises(ValueError, match="no loss counts"):
         Distillation(logits=0)
-
-
-def test_every_pass_shows_every_text_once_in_batches_of_one_length() -> None:
-    lengths = torch.randint(1, 60, (1003,), generator=torch.Generator().manual_seed(0)).tolist()
-    sampler = ByLength(lengths, 16, seed=3)
-    passes = []
-    for epoch in (0, 1, 0):
-        sampler.set_epoch(epoch)
-        passes.append(list(sampler))
-        assert sorted(passes[-1]) == list(range(1003))
-    assert passes[0] == passes[2] != passes[1]
-    batches = [passes[0][i : i + 16] for i in range(0, 1003, 16)]
-    padding = sum(len(b) * max(lengths[i] for i in b) - sum(lengths[i] for i in b) for b in batches)
-    assert padding < 0.1 * sum(lengths)
 
 
 @pytest.mark.parametrize("shape", [{}, {"hidden_size": 16, "num_attention_heads": 2}])

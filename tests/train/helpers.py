@@ -72,7 +72,7 @@ def tiny_causal() -> LlamaForCausalLM:
 
 def build(kind: type[Trainer], folder: Any, model: Any = None, **keywords: Any) -> Trainer:
     own = ("data_collator", "callbacks", "compute_metrics", "model_init", "optimizers",
-           "compute_loss_func", "quantization")  # fmt: skip
+           "compute_loss_func", "quantization", "teacher", "distillation")  # fmt: skip
     given = {name: keywords.pop(name) for name in own if name in keywords}
     data = keywords.pop("train_dataset", None) or Sentences()
     held_out = keywords.pop("eval_dataset", None) or Sentences(16, seed=1)

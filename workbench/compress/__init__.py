@@ -3,10 +3,10 @@
 from workbench.compress.distil import Learned, Training, distil
 from workbench.compress.examples import Examples
 from workbench.compress.importance import Importance, importance
-from workbench.compress.losses import Distillation
 from workbench.compress.prune import Pruned, prune
 from workbench.compress.students import classifier, of_layers
 from workbench.compress.targets import Target
+from workbench.train.distillation import Distillation
 
 __all__ = [
     "Distillation",

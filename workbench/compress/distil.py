@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from workbench.compress.examples import Examples
-from workbench.compress.losses import Distillation
 from workbench.errors import WorkbenchError
 from workbench.models.atomic import replacing, write_text
 from workbench.models.loaded import LoadedModel
+from workbench.train.distillation import Distillation
 
 if TYPE_CHECKING:
     from workbench.compress.trainer import TextTrainer
@@ -97,13 +97,11 @@ def distil(
     work = folder.with_name(f"{folder.name}.part")
     _claim(work, run)
     with _private_state(student.model, training.frozen):
-        trainer = _trainer(student, train, held_out, work, training)
-        example = {n: torch.tensor([v]) for n, v in train[0].items() if n != "labels"}
-        try:
-            trainer.teach(None if teacher is None else teacher.model, distillation, example)
-            trainer.train(resume_from_checkpoint=_last_checkpoint(work))
-        finally:
-            trainer.release()
+        taught: dict[str, Any] = {}
+        if teacher is not None:
+            taught = {"teacher": teacher.model, "distillation": distillation}
+        trainer = _trainer(student, train, held_out, work, training, taught)
+        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
     learned = _learned(run, trainer)
     model: Any = student.model
     with replacing(folder) as made:
@@ -213,22 +211,28 @@ def _private_state(model: nn.Module, frozen: Sequence[str]) -> Iterator[None]:
 
 
 def _trainer(
-    student: LoadedModel, train: Examples, held_out: Examples, work: Path, how: Training
+    student: LoadedModel,
+    train: Examples,
+    held_out: Examples,
+    work: Path,
+    how: Training,
+    taught: dict[str, Any],
 ) -> "TextTrainer":
     from transformers import (
         DataCollatorForLanguageModeling,
         DataCollatorWithPadding,
         PrinterCallback,
-        TrainingArguments,
     )
 
     from workbench.compress.trainer import Reports, TextTrainer
+    from workbench.train.arguments import WorkbenchTrainingArguments
 
     labelled = "labels" in held_out[0]
     steps = how.steps(len(train))
     every = max(1, steps // how.judgements)
-    arguments = TrainingArguments(
+    arguments = WorkbenchTrainingArguments(
         output_dir=str(work),
+        accelerate="none",  # another trial may keep others: a resumed run shall end the same
         max_steps=steps,
         per_device_train_batch_size=how.batch_size,
         per_device_eval_batch_size=4 * how.batch_size,
@@ -262,6 +266,7 @@ def _trainer(
         data_collator=collate,
         compute_metrics=_accuracy if labelled else None,
         callbacks=[Reports("training")],
+        **taught,
     )
     trainer.remove_callback(PrinterCallback)  # progress is told by `Reports`
     trainer.can_return_loss = True  # also of texts without labels

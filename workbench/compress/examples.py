@@ -1,14 +1,13 @@
-"""Texts as a trainer takes them: tokens and classes, batches of one length each, in fixed order."""
+"""Texts as a trainer takes them: tokens and classes."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from workbench.errors import WorkbenchError
-from workbench.train.lengths import batches_by_length
 
 Row = dict[str, Any]
 
@@ -47,22 +46,3 @@ class Examples(Dataset[Row]):
     def digest(self) -> str:
         """A hash that equal examples share."""
         return hashlib.sha256(json.dumps(self.rows).encode()).hexdigest()[:16]
-
-
-class ByLength(Sampler[int]):
-    """A shuffle by `seed` and epoch in which neighbours are of about one length."""
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the pass whose order is next; trainers call it."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        shuffled, short = batches_by_length(self.lengths, self.batch_size, self.seed, self.epoch)
-        for batch in (*shuffled, *short):
-            yield from batch

@@ -71,9 +71,9 @@ def write_graph(job: Job, folder: Path, *, nbits: bool = True, cache: bool = Tru
                 _by_transformers(model, inputs, folder)
             else:
                 _by_torch(model, inputs, folder)
-    except (torch.onnx.OnnxExporterError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        if isinstance(error, WorkbenchError):
-            raise
+    except (WorkbenchError, OSError):
+        raise
+    except Exception as error:  # the exporter's, whatever it stumbled over
         raise WorkbenchError(
             f"the ONNX exporter cannot follow {type(job.model).__name__}, and nothing was "
             f"written: {type(error).__name__}: {str(error).strip().splitlines()[0]}"

@@ -40,11 +40,13 @@ class OnnxModel(PreTrainedModel):
         found: torch.dtype = self.exported.dtype
         return found
 
-    def forward(self, input_ids: Tensor, **inputs: Any) -> Any:
-        """Run the graph."""
+    def forward(self, input_ids: Tensor | None = None, **inputs: Any) -> Any:
+        """Run the graph on tokens, or on what else the model takes."""
         given = {n: v for n, v in inputs.items() if n in self.takes and v is not None}
-        made = {n: make(input_ids) for n, make in OF_ONE_TEXT.items() if n in self.takes}
-        return self.exported(input_ids=input_ids, **made | given)
+        if input_ids is not None:
+            made = {n: make(input_ids) for n, make in OF_ONE_TEXT.items() if n in self.takes}
+            given = {"input_ids": input_ids} | made | given
+        return self.exported(**given)
 
 
 class OnnxGenerator(OnnxModel, GenerationMixin):

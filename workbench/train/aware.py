@@ -1,6 +1,6 @@
 """Quantization-aware training in transformers' trainer: quantize, calibrate, freeze at the end."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from workbench.errors import WorkbenchError
 from workbench.progress import track
 from workbench.quant import Calibration, freeze, quantize
 from workbench.quant.quantize import quantized_modules
-from workbench.train.lengths import collate
+from workbench.train.lengths import first_rows
 from workbench.train.qat import prepare
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def make_aware(trainer: "WorkbenchTrainer", model: nn.Module) -> None:
         if spec.activations is not None and not spec.activations.dynamic:
             _calibrate(trainer, model)
     if _unfrozen(model):
-        prepare(model, _batch(trainer, 0))
+        prepare(model, first_rows(trainer, trainer._train_batch_size))
 
 
 def check_trainable(model: nn.Module) -> None:
@@ -67,14 +67,8 @@ def _calibrate(trainer: "WorkbenchTrainer", model: nn.Module) -> None:
     model.eval()  # dropout would widen the ranges
     try:
         with torch.no_grad(), Calibration(model):
+            size = trainer._train_batch_size
             for number in track(range(CALIBRATION_BATCHES), "calibrating"):
-                model(**_batch(trainer, number))
+                model(**first_rows(trainer, size, skip=number * size))
     finally:
         model.train(was_training)
-
-
-def _batch(trainer: "WorkbenchTrainer", number: int) -> dict[str, Any]:
-    """The batch of some of the first training rows, which begin anew after the last."""
-    size, rows = trainer._train_batch_size, len(trainer.train_dataset)
-    wanted = [(number * size + i) % rows for i in range(size)]
-    return dict(trainer._prepare_inputs(collate(trainer, wanted)))

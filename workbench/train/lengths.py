@@ -64,6 +64,21 @@ def collate(trainer: "WorkbenchTrainer", numbers: Iterable[int]) -> Batch:
     return dict(batch)
 
 
+def first_rows(trainer: "WorkbenchTrainer", count: int, skip: int = 0) -> Batch:
+    """The batch of some of the first training rows, which begin anew after the last.
+
+    Raises WorkbenchError where the data are a stream.
+    """
+    if not can_be_reread(trainer):
+        raise WorkbenchError(
+            "the training data are a stream, of which no row can be looked at beforehand: give a "
+            "data set with a length and numbered rows"
+        )
+    rows = len(trainer.train_dataset)
+    wanted = [(skip + i) % rows for i in range(count)]
+    return dict(trainer._prepare_inputs(collate(trainer, wanted)))
+
+
 def batches_by_length(
     lengths: Sequence[int], size: int, seed: int, epoch: int
 ) -> tuple[list[list[int]], list[list[int]]]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +18,9 @@ from workbench.train.accelerators.merged import split
 from workbench.train.arguments import WorkbenchTrainingArguments
 from workbench.train.aware import check_trainable, finish, make_aware
 from workbench.train.choices import Choices
-from workbench.train.lengths import Rows
+from workbench.train.distillation import Distillation
+from workbench.train.lengths import Rows, first_rows
+from workbench.train.lesson import Lesson
 from workbench.train.memory import out_of_memory
 from workbench.train.proof import differs
 from workbench.train.trial import choose, on, unmeasured
@@ -41,8 +43,9 @@ class WorkbenchTrainer(Trainer):
 
     With a recipe's section `quantization`, or a model that is quantized and not frozen, training is
     aware of the rounding: weights and scales learn with it, and when training ends the model is
-    frozen, as it was evaluated. Static ranges come from the first training rows. Raises
-    WorkbenchError for a section that needs more than this.
+    frozen, as it was evaluated. Static ranges come from the first training rows. With a `teacher`
+    the loss is that of the section `distillation`. Raises WorkbenchError for a section that needs
+    more than this, and a teacher that does not fit.
     """
 
     args: WorkbenchTrainingArguments
@@ -55,6 +58,8 @@ class WorkbenchTrainer(Trainer):
         args: Any = None,
         *rest: Any,
         quantization: "QuantizationSpec | None" = None,
+        teacher: nn.Module | None = None,
+        distillation: Distillation | None = None,
         **keywords: Any,
     ) -> None:
         if args is None:
@@ -72,15 +77,50 @@ class WorkbenchTrainer(Trainer):
         self.samplers: list[Callable[[], Sampler[int]]] = []
         self._chosen = False
         self.quantization: QuantizationSpec | None = None
+        self.lesson: Lesson | None = None
+        if distillation is not None and teacher is None:
+            raise WorkbenchError("distillation has nobody to learn from: give a teacher as well")
         super().__init__(model, args, *rest, **keywords)
         self.quantization = quantization
         make_aware(self, self.model)
+        if teacher is not None:
+            self.model_accepts_loss_kwargs = False  # the losses are means over each batch
+            self.lesson = Lesson(teacher.to(self.args.device), distillation or Distillation())
+            self.lesson.prepare(self.model, self._example())
 
     def call_model_init(self, trial: Any = None) -> Any:
-        """A new model; quantized like the first, once the trainer has data to calibrate it on."""
+        """A new model; quantized and taught like the first, once the trainer has data for it."""
         model = super().call_model_init(trial)
         make_aware(self, model)
+        if self.lesson is not None:
+            self.lesson.prepare(model, self._example())
+            self.lesson.join()
         return model
+
+    def _example(self) -> Batch:
+        return {name: value for name, value in first_rows(self, 1).items() if name != "labels"}
+
+    def train(self, *rest: Any, **keywords: Any) -> Any:
+        """Train as transformers does, with what a lesson adds to the model meanwhile."""
+        with self._taught():
+            return super().train(*rest, **keywords)
+
+    def evaluation_loop(self, *rest: Any, **keywords: Any) -> Any:
+        """Evaluate as transformers does, by the loss that is trained."""
+        with self._taught():
+            return super().evaluation_loop(*rest, **keywords)
+
+    def _taught(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.lesson is None else self.lesson.given()
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, **keywords: Any
+    ) -> Any:
+        """The loss as in transformers, or with a teacher that of its lesson."""
+        if self.lesson is None:
+            return super().compute_loss(model, inputs, return_outputs, **keywords)
+        loss, outputs = self.lesson.loss(model, inputs)
+        return (loss, outputs) if return_outputs else loss
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Those of transformers, and no scale: a smaller scale is no simpler model."""

@@ -21,6 +21,8 @@ class Attention(Accelerator):
         if trainer.args.device.type != "cpu":
             return "a choice for processors only"
         model = trainer.model
+        if trainer.lesson is not None and trainer.lesson.how.attention:
+            return "a teacher shows its attention maps, which one implementation gives"
         if not hasattr(model, "set_attn_implementation"):
             return "the model does not let its attention be chosen"
         if model.config._attn_implementation not in OTHER:

@@ -31,6 +31,20 @@ class LengthSampler(Sampler[int]):
             yield from rows
 
 
+def ordered(trainer: Any) -> Callable[[], LengthSampler]:
+    """What makes the sampler of a trainer whose rows tell their lengths."""
+    args = trainer.args
+    seed = args.seed if args.data_seed is None else args.data_seed
+    step = trainer._train_batch_size * args.gradient_accumulation_steps * args.world_size
+    lengths = lengths_of(trainer)
+    assert lengths is not None
+
+    def make() -> LengthSampler:
+        return LengthSampler(lengths, step, seed, lambda: int(trainer.state.epoch or 0))
+
+    return make
+
+
 class ByLength(Accelerator):
     """Length grouping, for collators that pad a batch to its longest row."""
 
@@ -57,15 +71,5 @@ class ByLength(Accelerator):
     @contextmanager
     def on(self, trainer: Any) -> Iterator[None]:
         """Order the training data by `LengthSampler`."""
-        args = trainer.args
-        seed = args.seed if args.data_seed is None else args.data_seed
-        step = trainer._train_batch_size * args.gradient_accumulation_steps * args.world_size
-
-        lengths = lengths_of(trainer)
-        assert lengths is not None  # `obstacle` saw to it
-
-        def make() -> LengthSampler:
-            return LengthSampler(lengths, step, seed, lambda: int(trainer.state.epoch or 0))
-
-        with trainer.hooked(trainer.samplers, make):
+        with trainer.hooked(trainer.samplers, ordered(trainer)):
             yield
