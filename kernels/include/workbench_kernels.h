@@ -30,7 +30,7 @@ extern "C" {
 #define WB_API __attribute__((visibility("default")))
 #endif
 
-#define WB_INTERFACE 3 /* raised with every change of a signature or of a packed layout */
+#define WB_INTERFACE 4 /* raised with every change of a signature or of a packed layout */
 
 enum wb_dtype { WB_F32 = 0, WB_BF16 = 1, WB_F16 = 2, WB_I8 = 3, WB_BOOL = 4 };
 enum wb_source_kind { WB_LAYER_NORM = 0, WB_RMS_NORM = 1, WB_PRODUCT = 2 };
@@ -170,6 +170,29 @@ struct wb_rotation {
 
 /* `count` of them, one after the other: queries and keys. */
 WB_API int wb_rotate(const struct wb_rotation *rotations, int count);
+
+/* One call of a function above, so that many can be made at once.
+ *
+ * structs     its structs or arrays of them, in the order of its arguments
+ * number      its epsilon or scale
+ * count       its last argument: a count, or threads
+ */
+enum wb_function {
+    WB_CALL_LINEARS = 0,
+    WB_CALL_ROWS = 1,
+    WB_CALL_SOURCE_LINEARS = 2,
+    WB_CALL_ROTATE = 3,
+    WB_CALL_ATTENTION = 4
+};
+struct wb_call {
+    int64_t function;
+    const void *structs[3];
+    double number;
+    int64_t count;
+};
+
+/* `count` calls, one after the other, up to one that fails; 0, or that one's place from 1. */
+WB_API int wb_run(const struct wb_call *calls, int count);
 
 /* Rows of a packed, quantized embedding in float: y[i] = (q[id[i]] - zero) * scale, the numbers as
  * in wb_output. Returns 1 and writes nothing where an id is out of range. */

@@ -242,6 +242,32 @@ int wb_attention(const struct wb_heads *heads, float scale, int threads) {
     return levels[current()]->attention(a, scale, forked ? 1 : threads);
 }
 
+static int call_of(const wb_call &call) {
+    const auto *source = static_cast<const wb_source *>(call.structs[0]);
+    const auto number = static_cast<float>(call.number);
+    const int count = static_cast<int>(call.count);
+    switch (call.function) {
+        case WB_CALL_LINEARS:
+            return wb_linears(static_cast<const wb_input *>(call.structs[0]),
+                              static_cast<const wb_output *>(call.structs[1]), count);
+        case WB_CALL_ROWS: return wb_rows(source, number, count);
+        case WB_CALL_SOURCE_LINEARS:
+            return wb_source_linears(source, number, static_cast<const wb_input *>(call.structs[1]),
+                                     static_cast<const wb_output *>(call.structs[2]), count);
+        case WB_CALL_ROTATE:
+            return wb_rotate(static_cast<const wb_rotation *>(call.structs[0]), count);
+        case WB_CALL_ATTENTION:
+            return wb_attention(static_cast<const wb_heads *>(call.structs[0]), number, count);
+        default: return 1;
+    }
+}
+
+int wb_run(const wb_call *calls, int count) {
+    for (int i = 0; i < count; ++i)
+        if (call_of(calls[i])) return i + 1;
+    return 0;
+}
+
 int wb_embedding(const int64_t *ids, int64_t count, const uint8_t *packed, int bits, int64_t rows,
                  int64_t columns, int64_t groups, const float *scale, int one_scale,
                  const void *zero, int zero_dtype, void *y, int y_dtype) {

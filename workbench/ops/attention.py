@@ -5,14 +5,11 @@ projection after it reads it, so that nothing is copied. Queries may have a mult
 keys and values (grouped-query attention). Inside all is float32.
 """
 
-from struct import Struct
-
 import torch
 from torch import Tensor
 
 from workbench.ops import native
-
-_HEADS = Struct("8q3P9qP5qP")
+from workbench.ops.structs import HEADS
 
 _library = torch.library.Library("workbench", "FRAGMENT")
 _library.define(
@@ -48,14 +45,14 @@ def attention_native(
         if mask.stride(-1) != 1:
             mask = mask.contiguous()
         mask_numbers = [native.DTYPES[mask.dtype], *mask.stride()[:3]]
-    described = _HEADS.pack(
+    described = HEADS.pack(
         native.DTYPES[query.dtype], batch, heads, kv_heads, queries, keys, depth, value_depth,
         query.data_ptr(), key.data_ptr(), value.data_ptr(),
         *query.stride()[:3], *key.stride()[:3], *value.stride()[:3],
         0 if mask is None else mask.data_ptr(), *mask_numbers, causal, made.data_ptr(),
     )  # fmt: skip
     by = depth**-0.5 if scale is None else scale
-    if native.function("wb_attention")(described, by, torch.get_num_threads()):
+    if native.call("wb_attention", described, by, torch.get_num_threads()):
         raise RuntimeError(
             f"the kernels refuse {heads} heads over {kv_heads}, or are out of memory"
         )

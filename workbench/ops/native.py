@@ -6,13 +6,14 @@ for the torch paths; WORKBENCH_KERNELS_LIBRARY is the path of another build of t
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from math import prod
 from pathlib import Path
-from struct import Struct
 from typing import Any, NamedTuple
 
 import torch  # loaded before the library, which shares torch's OpenMP threads
@@ -20,15 +21,15 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.ops import pages
+from workbench.ops.structs import INPUT, OUTPUT
 
-INTERFACE = 3  # WB_INTERFACE in kernels/include/workbench_kernels.h
+INTERFACE = 4  # WB_INTERFACE in kernels/include/workbench_kernels.h
 BITS = (2, 4, 8)
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3, torch.bool: 4}
 ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 HOW_TO_BUILD = "install a C++ compiler and reinstall quantization-workbench to build them"
 
-INPUT, _OUTPUT = Struct("12q"), Struct("11q")  # ctypes' own structures cost microseconds
 _P, _I, _L, _S = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_char_p
 _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "wb_interface": (_I, ()),
@@ -45,6 +46,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "wb_source_linears": (_I, (_S, ctypes.c_float, _S, _S, _I)),
     "wb_rotate": (_I, (_S, _I)),
     "wb_attention": (_I, (_S, ctypes.c_float, _I)),
+    "wb_run": (_I, (_S, _I)),
     "wb_embedding": (_I, (_P, _L, _P, _I, _L, _L, _L, _P, _I, _P, _I, _P, _I)),
     "wb_peak": (ctypes.c_double, (ctypes.c_double,)),
 }
@@ -128,6 +130,29 @@ def function(name: str) -> Any:
     return getattr(library(), name)
 
 
+Written = list[tuple[str, tuple[Any, ...]]]  # calls: of which function, with what
+_written: ContextVar[Written | None] = ContextVar("written", default=None)
+
+
+def call(name: str, *given: Any) -> int:
+    """Call the function `name`; not 0 where it fails."""
+    written = _written.get()
+    if written is not None:
+        written.append((name, given))
+    return function(name)(*given)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def recording() -> Iterator[Written]:
+    """Write down what is called inside, in this thread."""
+    written: Written = []
+    token = _written.set(written)
+    try:
+        yield written
+    finally:
+        _written.reset(token)
+
+
 def status() -> Native:
     """What there is of native kernels; raises WorkbenchError where the environment asks wrongly."""
     found, path, problem = _load()
@@ -189,7 +214,7 @@ def described(weight: Weight, y: Tensor) -> bytes:
     one_scale = scale.dim() == 1
     if not one_scale and scale.dim() != 3:
         raise RuntimeError(f"the kernels read scales in panels, not {list(scale.shape)}")
-    return _OUTPUT.pack(
+    return OUTPUT.pack(
         packed.data_ptr(),
         rows,
         scale.data_ptr(),
@@ -236,7 +261,8 @@ def linears(
         stride = x.stride(0)
     made = [x.new_empty((*shape[:-1], weight.rows)) for weight in weights]
     first = weights[0].scale
-    failed = function("wb_linears")(
+    failed = call(
+        "wb_linears",
         INPUT.pack(
             x.data_ptr(),
             DTYPES[dtype],

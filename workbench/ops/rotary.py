@@ -1,13 +1,10 @@
 """The op of rotary position embeddings, as Llama has them: `x * cos + rotate_half(x) * sin`."""
 
-from struct import Struct
-
 import torch
 from torch import Tensor
 
 from workbench.ops import native
-
-_ROTATION = Struct("5qP3qPP2qP")
+from workbench.ops.structs import ROTATION
 
 _library = torch.library.Library("workbench", "FRAGMENT")
 _library.define("rotary_native(Tensor[] heads, Tensor cos, Tensor sin) -> Tensor[]")
@@ -29,10 +26,10 @@ def rotary_native(heads: list[Tensor], cos: Tensor, sin: Tensor) -> list[Tensor]
         numbers = [native.DTYPES[x.dtype], batch, x.shape[1], tokens, depth]
         angles = [cos.data_ptr(), sin.data_ptr(), *cos.stride()[:2]]
         described.append(
-            _ROTATION.pack(*numbers, x.data_ptr(), *x.stride()[:3], *angles, y.data_ptr())
+            ROTATION.pack(*numbers, x.data_ptr(), *x.stride()[:3], *angles, y.data_ptr())
         )
         made.append(y.transpose(1, 2))
-    native.function("wb_rotate")(b"".join(described), len(described))
+    native.call("wb_rotate", b"".join(described), len(described))
     return made
 
 

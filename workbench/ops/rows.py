@@ -7,18 +7,15 @@ What `workbench.graph.fuse` puts into compiled models. `sum` and `y` are rounded
 as separate ops would round them, and layers read the rounded `y`.
 """
 
-from struct import Struct
-
 import torch
 from torch import Tensor
 
 from workbench.ops import native
 from workbench.ops.linear import digits_for
 from workbench.ops.shared import OF_DTYPE
+from workbench.ops.structs import INPUT, SOURCE
 
 KINDS = {"layer_norm": 0, "rms_norm": 1, "product": 2}
-_SOURCE = Struct("4qPqPqPPPqPqq")
-
 _library = torch.library.Library("workbench", "FRAGMENT")
 _library.define(
     "rows_native(Tensor x, str kind, Tensor? other, Tensor? gain, Tensor? bias, float epsilon, "
@@ -58,7 +55,7 @@ def rows_native(
     beside = None if other is None else _flat(other.expand_as(x), columns)
     y = x.new_empty(x.shape)
     total = x.new_empty(x.shape) if keep_sum else None
-    source = _SOURCE.pack(
+    source = SOURCE.pack(
         KINDS[kind], native.DTYPES[x.dtype], flat.shape[0], columns,
         flat.data_ptr(), flat.stride(0),
         *((0, 0) if beside is None else (beside.data_ptr(), beside.stride(0))),
@@ -68,12 +65,12 @@ def rows_native(
     threads = torch.get_num_threads()
     found = [y] if total is None else [y, total]
     if not data:
-        failed = native.function("wb_rows")(source, epsilon, threads)
+        failed = native.call("wb_rows", source, epsilon, threads)
     else:
         made = [x.new_empty((*x.shape[:-1], count)) for count in rows]
         each = zip(data, scale, zero_point, rows, biases, activation, made, strict=True)
         outputs = b"".join([native.described(native.Weight(*w), out) for *w, out in each])
-        layers = native.INPUT.pack(
+        layers = INPUT.pack(
             0, 0, 0, 0, 0,  # x and its sizes are those of the source
             bits,
             1 if scale[0].dim() < 2 else scale[0].shape[1],
@@ -83,7 +80,7 @@ def rows_native(
             digits_for(x.dtype) if digits == OF_DTYPE else digits,
             threads,
         )  # fmt: skip
-        failed = native.function("wb_source_linears")(source, epsilon, layers, outputs, len(made))
+        failed = native.call("wb_source_linears", source, epsilon, layers, outputs, len(made))
         found += made
     if failed:
         raise RuntimeError(f"the kernels refuse rows of {columns} numbers, or are out of memory")

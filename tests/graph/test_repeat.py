@@ -1,0 +1,192 @@
+"""Compiled graphs that are recorded: repeated with other inputs, they compute what they did."""
+
+import copy
+import threading
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import BertConfig, BertModel
+
+import workbench as wb
+from workbench.graph import fuse
+from workbench.graph.fuse.arena import Block, lay_out
+from workbench.ops import native
+
+pytestmark = pytest.mark.skipif(
+    native.status().problem is not None, reason="no native kernels here"
+)
+TOKEN = wb.QuantArgs(dtype="int8", granularity="token", dynamic=True)
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    wb.quantize(model.eval(), weights=wb.qint8, activations=TOKEN)
+    wb.freeze(model)
+    return model
+
+
+def compiled(model: nn.Module, **how):
+    torch._dynamo.reset()
+    return torch.compile(model, backend=fuse.backend, fullgraph=True, **how)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What Python calls in the library, by name."""
+    made: list[str] = []
+    function = native.function
+    monkeypatch.setattr(native, "function", lambda name: made.append(name) or function(name))
+    return made
+
+
+@pytest.fixture(scope="module")
+def encoder() -> nn.Module:
+    torch.manual_seed(0)
+    config = BertConfig(
+        hidden_size=64, num_hidden_layers=3, num_attention_heads=2, intermediate_size=128,
+        vocab_size=100,
+    )  # fmt: skip
+    return frozen(BertModel(config, add_pooling_layer=False))
+
+
+def tokens(seed: int, length: int = 7) -> torch.Tensor:
+    return torch.randint(100, (2, length), generator=torch.Generator().manual_seed(seed))
+
+
+class Step(nn.Module):
+    """A layer and what is made of its output."""
+
+    def __init__(self, after) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.norm, self.two = nn.Linear(48, 48), nn.LayerNorm(48), nn.Linear(48, 48)
+        self.after = after
+
+    def forward(self, x):
+        return self.after(self, x, self.one(x))
+
+
+def again_and_again(model: nn.Module, *inputs: torch.Tensor):
+    """The outputs of three calls: as it is, recorded, and repeated."""
+    call = compiled(model)
+    with torch.no_grad():
+        return [call(*(x.clone() for x in inputs)) for _ in range(3)]
+
+
+def test_repeating_is_one_call_and_changes_no_bit(encoder, calls):
+    call = compiled(encoder)
+    with torch.no_grad():
+        first = [call(tokens(seed)).last_hidden_state for seed in range(4)]
+        calls.clear()
+        again = [call(tokens(seed)).last_hidden_state for seed in range(4)]
+    assert calls == ["wb_run"] * 4
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    assert not torch.equal(first[0], first[1])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_each_length_is_recorded_apart(encoder, mode):
+    call = compiled(encoder, dynamic=True)
+    with mode():
+        rounds = [[call(tokens(0, n)).last_hidden_state for n in (5, 9, 6)] for _ in range(4)]
+    for later in rounds[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(rounds[0], later, strict=True))
+
+
+def test_a_mode_of_torch_may_change_between_calls():
+    def write(model, x, y):
+        del x
+        total = model.two(y)
+        total += 1
+        return total
+
+    call, x = compiled(frozen(Step(write))), torch.randn(3, 48)
+    with torch.inference_mode():
+        first = [call(x).clone() for _ in range(3)]
+    with torch.no_grad():
+        assert all(torch.equal(call(x), one) for one in first)
+
+
+def test_weights_that_change_are_read_as_they_are(encoder):
+    model, other = copy.deepcopy(encoder), copy.deepcopy(encoder)
+    call = compiled(model)
+    with torch.no_grad():
+        for _ in range(3):
+            before = call(tokens(0)).last_hidden_state
+        mine, its = (m.encoder.layer[0].output.dense for m in (model, other))
+        for layer in (mine, its):
+            layer.bias += 1.0  # where it lies
+        assert torch.equal(call(tokens(0)).last_hidden_state, compiled_once(other))
+        for layer in (mine, its):
+            layer.weight_scale = layer._buffers["weight_scale"] * 2  # elsewhere
+        after = call(tokens(0)).last_hidden_state
+    assert torch.equal(after, compiled_once(other))
+    assert not torch.equal(after, before)
+
+
+def compiled_once(model: nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.compile(model, backend=fuse.backend)(tokens(0)).last_hidden_state
+
+
+def test_threads_at_once_do_not_meet(encoder):
+    call = compiled(encoder)
+    with torch.no_grad():
+        expected = [call(tokens(seed)).last_hidden_state for seed in range(4)]
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        with torch.no_grad():
+            found = [call(tokens(seed)).last_hidden_state for _ in range(40)]
+        wrong.extend(seed for one in found if not torch.equal(one, expected[seed]))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert wrong == []
+
+
+AFTER = {
+    "a view goes out": lambda model, x, y: y.view(-1, 6)[1:],
+    "two go out": lambda model, x, y: (model.two(y), y),
+    "the input is read later": lambda model, x, y: model.two(model.norm(y + x)) * x,
+    "torch computes between": lambda model, x, y: model.two(torch.tanh(model.two(y))) + y,
+    "torch writes between": lambda model, x, y: model.two(y.add_(1.0)),
+    "the input is written to": lambda model, x, y: model.two(y + x.mul_(2.0)),
+    "rows are turned": lambda model, x, y: model.two(y.t().contiguous().t()),
+    "wide floats": lambda model, x, y: model.two(y.double()),
+    "nothing is left": lambda model, x, y: model.two(y[:0]),
+    "attention of itself": lambda model, x, y: functional.scaled_dot_product_attention(
+        *[y.view(1, 3, 3, 16)] * 3
+    ),
+}
+
+
+@pytest.mark.parametrize("after", AFTER.values(), ids=AFTER)
+def test_what_lies_between_native_ops(after):
+    model, x = frozen(Step(after)), torch.randn(3, 48)
+    with torch.no_grad():
+        expected = model(x.clone())
+    found = again_and_again(model, x)
+    torch.testing.assert_close(found[0], expected, rtol=0, atol=2e-5)
+    for later in found[1:]:
+        torch.testing.assert_close(later, found[0], rtol=0, atol=0)
+
+
+def test_blocks_that_are_in_use_at_once_lie_apart():
+    g = torch.Generator().manual_seed(0)
+    draw = torch.randint(1, 20, (60, 2), generator=g).tolist()
+    blocks = [
+        Block(size * 50, step, step + length // 3) for step, (size, length) in enumerate(draw)
+    ]
+    arena = lay_out(blocks)
+    for one in blocks:
+        assert one.start % 64 == 0
+        assert one.start + one.size <= arena.numel()
+        for other in blocks:
+            apart = one.start + one.size <= other.start or other.start + other.size <= one.start
+            assert apart or one is other or not one.meets(other)
+    assert arena.numel() < sum(one.size for one in blocks) / 5

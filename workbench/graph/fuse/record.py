@@ -1,0 +1,195 @@
+"""Run a fused graph once and write its native calls down, to be repeated with other inputs.
+
+Shapes, and so all arguments of native calls but pointers, follow from the graph's integer inputs.
+What the calls make lies in an arena from then on; what they read that is made elsewhere, weights
+among it, is where each run finds it. Views of what they made need no step at all.
+"""
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.node import map_arg
+from torch.utils._pytree import tree_leaves
+
+from workbench.graph.fuse.arena import Block, lay_out, moved
+from workbench.graph.fuse.match import without_dropout
+from workbench.ops import native
+from workbench.ops.program import Program, pointers_of
+
+MOST = (
+    2**27
+)  # bytes made in a run: where there are more, kernels take the time, not what calls them
+VIEWS = {
+    "contiguous", "expand", "flatten", "permute", "reshape", "squeeze", "transpose", "unflatten",
+    "unsqueeze", "view", operator.getitem,
+}  # fmt: skip
+
+Repeat = Callable[..., Any]
+
+
+def record(
+    graph: fx.GraphModule, natives: set[Any], inputs: tuple[Any, ...]
+) -> tuple[Any, Repeat | None]:
+    """What `graph` gives for `inputs`, and what gives it again; None where that would not pay.
+
+    `natives` are the functions that call the kernels. What was recorded is for one call at a time.
+    """
+    recorder = _Recorder(graph, natives)
+    result = recorder.run(*inputs)
+    return result, recorder.finish()
+
+
+class _Segment:
+    """Calls that follow each other with nothing else between them."""
+
+    def __init__(self) -> None:
+        self.program = Program()
+        self.inner: list[tuple[int, int, int]] = []  # place, storage that is made, offset
+        self.outer: list[tuple[int, fx.Node]] = []  # place, what lies there
+
+    def finish(self, starts: dict[int, int]) -> Callable[..., None]:
+        """What runs it on the values of `outer`, with storages where they are from now on."""
+        program = self.program
+        for place, storage, offset in self.inner:
+            program.point(place, starts[storage] + offset)
+        program.prepare()
+        places, last = [place for place, _ in self.outer], [0] * len(self.outer)
+
+        def run(*values: Tensor) -> None:
+            found = [value.data_ptr() for value in values]
+            if found != last:
+                for place, pointer in zip(places, found, strict=True):
+                    program.point(place, pointer)
+                last[:] = found
+            program.run()
+
+        return run
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, graph: fx.GraphModule, natives: set[Any]) -> None:
+        super().__init__(graph)
+        self.garbage_collect_values = False  # or an address would stand for several values
+        self.natives = natives
+        self.order = {node: index for index, node in enumerate(graph.graph.nodes)}
+        self.blocks: dict[int, Block] = {}  # by the address of what the calls made
+        self.steps: list[fx.Node | _Segment] = []  # what a run does
+        self.total = 0
+
+    def run_node(self, n: fx.Node) -> Any:
+        if self.total > MOST:
+            self.garbage_collect_values = True  # from here on it only computes
+            return super().run_node(n)
+        with native.recording() as calls:
+            result = super().run_node(n)
+        if not self._is_step(n, result, calls):
+            self.steps.append(n)
+        self._keep(n, result)
+        return result
+
+    def _is_step(self, node: fx.Node, result: Any, calls: native.Written) -> bool:
+        """Whether a run needs nothing but the calls that were added for `node`."""
+        if node.target in self.natives:
+            return self._add(node, result, calls)
+        is_view = node.target in VIEWS or without_dropout(node) is not node
+        return is_view and self._is_made(result)
+
+    def _is_made(self, value: Any) -> bool:
+        return isinstance(value, Tensor) and _storage(value) in self.blocks
+
+    def _add(self, node: fx.Node, result: Any, calls: native.Written) -> bool:
+        """Write down the calls of `node`; False where they read what nothing keeps."""
+        made = {one.data_ptr(): one for one in _tensors(result)}
+        whole = isinstance(result, Tensor) or all(u.target is operator.getitem for u in node.users)
+        if not made or not whole:
+            return False
+        values = {source: self.env[source] for source in node.all_input_nodes}
+        read = {x.data_ptr(): source for source, x in values.items() if isinstance(x, Tensor)}
+        found = [list(pointers_of(*one)) for one in calls]
+        if any(pointer not in made and pointer not in read for one in found for _, pointer in one):
+            return False
+        for one in made.values():
+            size = one.untyped_storage().nbytes()
+            self.blocks[_storage(one)] = Block(size, self.order[node], self.order[node])
+            self.total += size
+        if not self.steps or not isinstance(self.steps[-1], _Segment):
+            self.steps.append(_Segment())
+        segment = self.steps[-1]
+        for call, places in zip(calls, found, strict=True):
+            start = len(segment.program.memory)
+            segment.program.add(*call)
+            for place, pointer in places:
+                self._point(segment, start + place, pointer, made, read)
+        return True
+
+    def _point(
+        self,
+        segment: _Segment,
+        place: int,
+        pointer: int,
+        made: dict[int, Tensor],
+        read: dict[int, fx.Node],
+    ) -> None:
+        value = made[pointer] if pointer in made else self.env[read[pointer]]
+        storage = _storage(value)
+        if storage in self.blocks:
+            segment.inner.append((place, storage, pointer - storage))
+        else:
+            segment.outer.append((place, read[pointer]))
+
+    def _keep(self, node: fx.Node, result: Any) -> None:
+        """What `node` gave, a view perhaps, is needed by all that read it."""
+        last = max((self.order[user] for user in node.users), default=self.order[node])
+        for one in _tensors(result):
+            block = self.blocks.get(_storage(one))
+            if block is not None:
+                block.last = max(block.last, last)
+
+    @torch.inference_mode(False)  # runs may write to what is made here, in that mode or not
+    def finish(self) -> Repeat | None:
+        """The graph of steps, compiled; None where nothing was, or could be, recorded."""
+        segments = [step for step in self.steps if isinstance(step, _Segment)]
+        if self.total > MOST or not segments:
+            return None
+        arena = lay_out(list(self.blocks.values()))
+        starts = {one: arena.data_ptr() + block.start for one, block in self.blocks.items()}
+        graph, copies, held = fx.Graph(), dict[fx.Node, fx.Node](), dict[str, Any]()
+
+        def copied(node: fx.Node) -> fx.Node:
+            """`node` in the new graph, or what of the arena stands for it."""
+            if node not in copies:
+                value = self.env[node]
+                held[node.name] = moved(value, arena, self.blocks[_storage(value)])
+                copies[node] = graph.get_attr(node.name)
+            return copies[node]
+
+        def given(node: fx.Node) -> fx.Node:
+            """The same for what leaves the graph, which nobody else may write to."""
+            made = self._is_made(self.env[node])
+            return graph.call_method("clone", (copied(node),)) if made else copied(node)
+
+        for step in self.steps:
+            if isinstance(step, _Segment):
+                sources = tuple(copied(source) for _, source in step.outer)
+                graph.call_function(step.finish(starts), sources)
+            elif step.op == "output":
+                graph.output(map_arg(step.args[0], given))
+            else:
+                copies[step] = graph.node_copy(step, copied)
+        for node in graph.nodes:
+            if node.op in ("get_attr", "call_module") and node.target not in held:
+                held[node.target] = operator.attrgetter(node.target)(self.module)
+        repeat = fx.GraphModule(held, graph)
+        repeat.arena = arena
+        return repeat.forward  # type: ignore[no-any-return]
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    return (one for one in tree_leaves(value) if isinstance(one, Tensor) and one.numel())
+
+
+def _storage(value: Tensor) -> int:
+    return value.untyped_storage().data_ptr()

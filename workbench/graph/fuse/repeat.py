@@ -1,0 +1,56 @@
+"""A fused graph that is recorded when it comes a second time, and repeated from then on."""
+
+from typing import Any
+
+import torch
+from torch import fx
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+from workbench.graph.fuse.direct import FUNCTIONS
+from workbench.graph.fuse.match import value
+from workbench.graph.fuse.record import Repeat, record
+
+SIZES = 16  # of inputs that are kept, each with memory of its own
+
+
+class Repeated:
+    """What computes `graph`, as often as it likes and from several threads."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        self.graph = graph
+        inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
+        self.integers = [i for i, one in enumerate(inputs) if value(one) is None]
+        self.recordable = not any(free_unbacked_symbols(value(n)) for n in graph.graph.nodes)
+        # Of each size what repeats it, unless a thread has taken that; None before it is recorded.
+        self.ready: dict[tuple[Any, ...], list[Repeat] | None] = {}
+
+    def __call__(self, *inputs: Any) -> Any:
+        if not self.recordable:
+            return self.graph.forward(*inputs)
+        key = (torch.get_num_threads(), *(inputs[i] for i in self.integers))
+        if key not in self.ready:
+            self._remember(key, None)
+            return self.graph.forward(*inputs)
+        ready = self.ready[key]
+        if ready is None:
+            self._remember(key, [])
+            result, repeat = record(self.graph, NATIVES, inputs)
+            if repeat is not None:
+                self._remember(key, [repeat])
+            return result
+        try:
+            repeat = ready.pop()
+        except IndexError:
+            return self.graph.forward(*inputs)
+        try:
+            return repeat(*inputs)
+        finally:
+            ready.append(repeat)
+
+    def _remember(self, key: tuple[Any, ...], ready: list[Repeat] | None) -> None:
+        self.ready[key] = ready
+        while len(self.ready) > SIZES:
+            self.ready.pop(next(iter(self.ready)), None)
+
+
+NATIVES = set(FUNCTIONS.values())
