@@ -96,10 +96,19 @@ def test_every_case_is_a_recipe_of_its_own(name):
     assert all(wb.Recipe.from_json(c.recipe.to_json()) == c.recipe for c in cases)
 
 
-def test_uniform_and_allocated_have_the_same_mean_bits():
-    """Of blocks alike: every other one has a bit more where there is no such width."""
+def test_one_width_is_a_mean_where_there_is_none():
+    """Of blocks alike: every other one has a bit more."""
     cases = {c.name: c.recipe.quantization for c in families["mixed"](base_recipe("pylm", 8, 0))}
     assert cases["4 bits, uniform"].weights.dtype == "int4"
-    assert cases["4 bits, allocated"].budget == wb.Budget(kind="mean_bits", limit=4)
     five = cases["5 bits, uniform"]
     assert (five.weights.dtype, five.bits) == ("int4", {"*[13579].*": 6})
+
+
+def test_allocated_takes_no_more_bytes_than_one_width(model, monkeypatch):
+    """As measured on the frozen models, and as predicted from shapes."""
+    mixed = quality_cases.mixed
+    monkeypatch.setattr(quality_cases, "GROUP", 16)
+    monkeypatch.setitem(families, "mixed", lambda base: list(mixed(base))[2:4])
+    uniform, allocated = measure_quality([model], ["mixed"], **SMALL).rows
+    assert (uniform.case, allocated.case) == ("4 bits, uniform", "4 bits, allocated")
+    assert 0.95 * uniform.bytes < allocated.bytes <= uniform.bytes

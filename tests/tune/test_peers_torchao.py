@@ -1,7 +1,8 @@
 """torchao's SmoothQuant, AWQ and GPTQ on the same layers and inputs: ours lose no more.
 
-All with 8 bits a row, where both have one grid. torchao packs the 4-bit weights of GPTQ with mslk,
-which needs CUDA; those of AWQ have fractional zero points on the CPU, and ours whole ones.
+With 8 bits a row, where both have one grid, and AWQ with 4 bits in groups as well: its CPU kernel
+has fractional zero points there, ours are whole as most engines want them, and its search goes for
+whole ones too. torchao packs the 4-bit weights of GPTQ with mslk, which needs CUDA.
 """
 
 import copy
@@ -17,16 +18,22 @@ from workbench.tune import Gptq, tune
 pytest.importorskip("torchao", reason="torchao is not installed: pip install '.[peers]'")
 
 from torchao.prototype.awq import AWQConfig
+from torchao.prototype.awq.core import AWQObserver
 from torchao.prototype.gptq import api as gptq_api
+from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
 from torchao.prototype.smoothquant import SmoothQuantConfig
 from torchao.quantization import (
     Int8DynamicActivationInt8WeightConfig,
     Int8Tensor,
     Int8WeightOnlyConfig,
+    IntxWeightOnlyConfig,
+    MappingType,
+    PerGroup,
     quantize_,
 )
 
 SLACK = 1.02  # of the squared error of the output: sums in another order
+GROUP = 128
 LAYERS = ["model.layers.1.self_attn.q_proj", "model.layers.2.mlp.down_proj"]
 
 
@@ -102,6 +109,49 @@ def test_awq_loses_no_more(subject) -> None:
     tune(ours, [{"x": x}], "awq")
     wb.freeze(ours)
     assert error(subject, ours) <= SLACK * error(subject, peer)
+
+
+@pytest.fixture
+def ours_in_fours(subject):
+    """The error of our AWQ with 4 bits in groups."""
+    model, x = subject
+
+    def found(*, symmetric: bool) -> float:
+        ours = copy.deepcopy(model)
+        args = {"granularity": "group", "group_size": GROUP, "symmetric": symmetric}
+        wb.quantize(ours, wb.QuantArgs(dtype="int4", **args))
+        tune(ours, [{"x": x}], "awq")
+        wb.freeze(ours)
+        return error(subject, ours)
+
+    return found
+
+
+@pytest.mark.parametrize("mapping", [MappingType.ASYMMETRIC, MappingType.SYMMETRIC])
+def test_awq_in_fours_loses_no_more_on_one_grid(subject, ours_in_fours, mapping) -> None:
+    """Their search over the scheme that ours has: whole zero points, or none."""
+    model, x = subject
+    scheme = IntxWeightOnlyConfig(
+        weight_dtype=torch.int4, granularity=PerGroup(GROUP), mapping_type=mapping
+    )
+    observer = AWQObserver(model.linear.weight.detach(), None, scheme)
+    observer(x, None)
+    scales = observer.calculate_qparams()
+    peer = copy.deepcopy(model)
+    peer.linear.weight = nn.Parameter(model.linear.weight * scales)
+    quantize_(peer, scheme)
+    theirs = peer.linear.weight.dequantize() / scales
+    peer.linear.weight = nn.Parameter(theirs, requires_grad=False)
+    found = ours_in_fours(symmetric=mapping is MappingType.SYMMETRIC)
+    assert found <= error(subject, peer)
+
+
+def test_awq_in_fours_loses_no_more_than_with_fractional_zero_points(
+    subject, ours_in_fours
+) -> None:
+    scheme = PrototypeInt4WeightOnlyConfig(group_size=GROUP, set_inductor_config=False)
+    peer = converted(subject, AWQConfig, scheme)
+    assert ours_in_fours(symmetric=False) <= error(subject, peer)
 
 
 def test_gptq_loses_no_more(subject) -> None:

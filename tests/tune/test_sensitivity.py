@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import workbench as wb
 from workbench.metrics import kl_divergence
-from workbench.tune import Sensitivity, cached, sensitivity
+from workbench.tune import Sensitivity, cached, sensitivity, widths
 
 
 class Softmax(nn.Module):
@@ -187,3 +187,16 @@ def test_predicted_damage_ranks_layers_and_widths_of_pylm_as_measured():
                 predicted.append(damage.output)
     assert spearmanr(predicted, measured).statistic > 0.9
     assert sum(predicted) == pytest.approx(sum(measured), rel=0.5)
+
+
+@pytest.mark.parametrize(
+    "args", widths(wb.QuantArgs(granularity="group", symmetric=False)), ids=str
+)
+def test_bytes_are_those_of_the_saved_layer(args):
+    found = sensitivity(Softmax(), [{"x": torch.randn(20, 16)}], [args], exclude=None)
+    frozen = Softmax()
+    wb.quantize(frozen, args)
+    wb.freeze(frozen)
+    saved = (t for name, t in frozen.state_dict().items() if name != "body.bias")
+    damage = next(iter(found.layers["body"].values()))
+    assert damage.bytes == sum(tensor.nbytes for tensor in saved)

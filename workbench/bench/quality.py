@@ -48,7 +48,8 @@ class QualityRow(BaseModel):
 
     `divergence` is the KL divergence from the float model in nats a token, or 1 - cosine of the
     embeddings of an encoder; `loss_added` nats a token over the float model, on the same tokens.
-    `bits` is the mean over the quantized weights, without scales, `bytes` of their layers with all.
+    `bits` is the mean over the quantized weights, without scales; `bytes` what they take, with
+    scales, where they are saved.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -108,9 +109,13 @@ def measure_quality(
         subject = _Subject(load(model), samples, seed)
         base = base_recipe(model, calibration, seed)
         cases = [(family, case) for family in wanted for case in families[family](base)]
-        for family, case in track(cases, f"quality of {model}"):
+        taken: dict[str, int] = {}
+        for family, given in track(cases, f"quality of {model}"):
+            case = given.budgeted(taken)
             row = known.get(subject.key(family, case)) or subject.row(family, case)
             report.rows.append(row)
+            if row.bytes is not None:
+                taken[row.case] = row.bytes
             if path is not None:
                 report.save(path)
     return report
@@ -175,11 +180,11 @@ def _judged(
     found = [compare(reference, model, [b]) for b in track(batches, "judging")]
     quantized = [m for m in model.modules() if isinstance(m, QModule)]
     weights = [(m.weights, m.weight.numel()) for m in quantized if m.weights is not None]
-    buffers = [b for m in quantized for b in m.buffers(recurse=False)]
+    saved = [t for m in quantized for n, t in m.state_dict().items() if n not in m._parameters]
     figures: dict[str, Any] = {
         "samples": sum(len(batch["input_ids"]) for batch in batches),
         "bits": sum(a.qtype.bits * n for a, n in weights) / sum(n for _, n in weights),
-        "bytes": sum(buffer.nbytes for buffer in buffers),
+        "bytes": sum(tensor.nbytes for tensor in saved),
     }
     if found[0].kl is None:
         sizes = [float(one.sentences or 0) for one in found]

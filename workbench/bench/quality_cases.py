@@ -1,7 +1,8 @@
 """What the quality benchmark builds: families of recipes that differ in one thing."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Self
 
 from workbench.quant import QuantArgs
 from workbench.recipe import CalibrationSpec, QuantizationSpec, Recipe, Scheme
@@ -12,14 +13,27 @@ SCHEMES: tuple[Scheme, ...] = ("o1", "o2", "o3")
 ALPHAS = (None, 0.0, 0.25, 0.5, 0.6, 0.75, 0.9, 1.0)
 ROUNDINGS = ("rtn", "mse", "hqq", "awq", "gptq")
 ODD_BLOCKS = "*[13579].*"
+UNWEIGHED = ("lm_head", "pooler*")  # a pooler has no part in embeddings: bits in it do nothing
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row of a family: its name, and the recipe that builds it."""
+    """One row of a family: its name, and the recipe that builds it.
+
+    `within` names a case before it: what that one takes, in bytes as measured, is the budget of
+    this one.
+    """
 
     name: str
     recipe: Recipe
+    within: str = ""
+
+    def budgeted(self, taken: Mapping[str, int]) -> Self:
+        """The case with its budget, once it is known what others have `taken`, by name."""
+        if self.within not in taken:
+            return self
+        budget = Budget(kind="bytes", limit=taken[self.within])
+        return replace(self, recipe=_with(self.recipe, budget=budget))
 
 
 def activations(base: Recipe) -> Iterator[Case]:
@@ -56,8 +70,9 @@ def roundings(bits: int) -> Callable[[Recipe], Iterator[Case]]:
 
 
 def mixed(base: Recipe) -> Iterator[Case]:
-    """The same mean bits for all layers and as allocated and tried, rounded to least error."""
-    plain = base.with_scheme("none")
+    """One width for all layers, and allocated and tried within as many bytes, rounded to least
+    error."""
+    plain = _with(base.with_scheme("none"), exclude=UNWEIGHED)
     for rotation in (False, True):
         start = plain.model_copy(update={"rotation": rotation})
         prefix = "rotated, " if rotation else ""
@@ -66,10 +81,11 @@ def mixed(base: Recipe) -> Iterator[Case]:
                 same = _with(start, weights=_weights(bits))
             else:  # no such width: every other block has one more or one less
                 same = _with(start, weights=_weights(bits - 1), bits={ODD_BLOCKS: bits + 1})
-            yield Case(f"{prefix}{bits} bits, uniform", same)
+            uniform = Case(f"{prefix}{bits} bits, uniform", same)
+            yield uniform
             budget = Budget(kind="mean_bits", limit=bits)
             best = _with(start, weights=_weights(4), bits="auto", budget=budget)
-            yield Case(f"{prefix}{bits} bits, allocated", best)
+            yield Case(f"{prefix}{bits} bits, allocated", best, within=uniform.name)
 
 
 families: dict[str, Callable[[Recipe], Iterator[Case]]] = {

@@ -11,7 +11,7 @@ TITLES = {
     "alpha": "O3 by alpha",
     "int4": "int4 weights in affine groups of 128, activations in float",
     "int3": "int3 weights in affine groups of 128, activations in float",
-    "mixed": "2 to 8 bits by layer in affine groups of 128, activations in float",
+    "mixed": "2 to 8 bits by layer in affine groups of 128, in no more bytes than one width takes",
 }
 Grid = tuple[str, list[str], list[list[str]]]
 

@@ -1,6 +1,7 @@
 """How the scale and the zero point of each block of a weight are found."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,9 +71,7 @@ class MseOptimizer(Optimizer):
     """The range with the least squared error of `steps` shares, down to `least`, then refined.
 
     The error is `mean(e^2) + bias * mean(e)^2`, as errors of one sign add up in a product with
-    inputs of one sign, behind a relu, say. The widest range has one step of the grid more than the
-    values span, for a rounded zero point cuts off up to half a step. To the best one the scale is
-    fitted by least squares, given the integers.
+    inputs of one sign, behind a relu, say.
     """
 
     steps: int = 24
@@ -80,36 +79,67 @@ class MseOptimizer(Optimizer):
     bias: float = 2.0
 
     def search(self, blocks: Tensor, kind: qtype, affine: bool) -> tuple[Tensor, Tensor | None]:
-        low, high = blocks.aminmax(dim=1, keepdim=True)
-        middle = (low + high) / 2 if affine else torch.zeros_like(low)
-        best = _Best(blocks, kind, self.bias)
-        widest = 1 + 1 / (kind.qmax - kind.qmin)
-        for share in (torch.ones(()), *torch.linspace(widest, self.least, self.steps)):
-            near, far = (middle.lerp(end, share.to(end)) for end in (low, high))
-            best.consider(*numbers_for(near, far, kind, affine))
-        values = to_grid(blocks, best.scale, best.point, kind)
-        steps = values if best.point is None else values - best.point
-        fitted = (steps * blocks).sum(1, keepdim=True) / steps.square().sum(1, keepdim=True)
-        best.consider(torch.where(fitted > 0, fitted, best.scale), best.point)
+        best = BestRange(blocks, kind, affine, self._loss)
+        best.search(self.steps, self.least)
+        best.fit()
         return best.scale, best.point
 
+    def _loss(self, error: Tensor) -> Tensor:
+        common = error.mean(1, keepdim=True).square_().mul_(self.bias)
+        return common.add_(error.square_().mean(1, keepdim=True))
 
-class _Best:
-    """The numbers with the least error of those considered, for each block on its own."""
 
-    def __init__(self, blocks: Tensor, kind: qtype, bias: float) -> None:
-        self.blocks, self.kind, self.bias = blocks, kind, bias
-        self.loss = blocks.new_full((blocks.shape[0], 1), torch.inf)
-        self.scale = torch.ones_like(self.loss)
+class BestRange:
+    """The numbers with the least loss of those tried, for each of `blocks` [n, size] on its own.
+
+    `loss` makes [n, 1] of rounding errors [n, size], which it may overwrite.
+    """
+
+    def __init__(
+        self, blocks: Tensor, kind: qtype, affine: bool, loss: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.blocks, self.kind, self.affine, self.loss = blocks, kind, affine, loss
+        self.least = blocks.new_full((blocks.shape[0], 1), torch.inf)
+        self.scale = torch.ones_like(self.least)
         self.point: Tensor | None = None
 
-    def consider(self, scale: Tensor, point: Tensor | None) -> None:
+    def search(self, steps: int, least: float) -> None:
+        """Try all of the range and `steps` shares of it, down to `least`, around its middle.
+
+        The widest has one step of the grid more than the values span, for a rounded zero point cuts
+        off up to half a step.
+        """
+        low, high = self.blocks.aminmax(dim=1, keepdim=True)
+        middle = (low + high) / 2 if self.affine else torch.zeros_like(low)
+        widest = 1 + 1 / (self.kind.qmax - self.kind.qmin)
+        for share in (torch.ones(()), *torch.linspace(widest, least, steps)):
+            near, far = (middle.lerp(end, share.to(end)) for end in (low, high))
+            self._try(*numbers_for(near, far, self.kind, self.affine))
+
+    def fit(self, weighed: Callable[[Tensor], Tensor] = lambda steps: steps) -> None:
+        """Try the scale of least squares, given the integers of the best numbers.
+
+        The squares of e are `e * weighed(e)`, for a symmetric map of [n, size].
+        """
+        values = to_grid(self.blocks, self.scale, self.point, self.kind)
+        steps = values if self.point is None else values - self.point
+        against = weighed(steps)
+        fitted = (against * self.blocks).sum(1, keepdim=True) / (against * steps).sum(
+            1, keepdim=True
+        )
+        self._try(torch.where(fitted > 0, fitted, self.scale), self.point)
+
+    @property
+    def nearest(self) -> Tensor:
+        """The blocks, rounded by the best numbers."""
+        values = to_grid(self.blocks, self.scale, self.point, self.kind)
+        return from_grid(values, self.scale, self.point)
+
+    def _try(self, scale: Tensor, point: Tensor | None) -> None:
         values = to_grid(self.blocks, scale, point, self.kind)
-        error = from_grid(values, scale, point).sub_(self.blocks)
-        common = error.mean(1, keepdim=True).square_().mul_(self.bias)
-        loss = common.add_(error.square_().mean(1, keepdim=True))
-        better = loss < self.loss
-        self.loss = torch.where(better, loss, self.loss)
+        loss = self.loss(from_grid(values, scale, point).sub_(self.blocks))
+        better = loss < self.least
+        self.least = torch.where(better, loss, self.least)
         self.scale = torch.where(better, scale, self.scale)
         if point is not None:
             self.point = point if self.point is None else torch.where(better, point, self.point)

@@ -22,7 +22,7 @@ class Budget(BaseModel):
     limit: float = Field(gt=0, allow_inf_nan=False)
 
     def __str__(self) -> str:
-        return f"{self.limit:g} {self.kind.replace('_', ' ')}"
+        return f"{self.limit:.12g} {self.kind.replace('_', ' ')}"
 
 
 class Allocation(Kept):
@@ -89,8 +89,8 @@ def predicted_best(program: Program, budget: Budget) -> Picked:
     least = float(program.cost.min(axis=1).sum())
     if least > budget.limit * (1 + 1e-12):
         raise WorkbenchError(
-            f"no choice of {', '.join(program.keys)} fits a budget of {budget.limit:g} "
-            f"{budget.kind}: the least possible is {_rounded_up(least):g}"
+            f"no choice of {', '.join(program.keys)} fits a budget of {budget}: "
+            f"the least possible is {_rounded_up(least):g}"
         )
     return program.solve(program.damage, budget.limit)
 

@@ -72,7 +72,8 @@ def rounding_error(
 
 
 def stored_bytes(shape: Sequence[int], args: QuantArgs) -> int:
-    """Bytes of a weight [out, in] frozen like that: integers, scales and zero points."""
+    """Bytes of a weight [out, in] saved like that: integers, scales, zero points, and the shape
+    where integers are packed."""
     out, columns = shape
     resolved = args.resolved("", columns)
     if resolved.granularity == "tensor":
@@ -81,4 +82,5 @@ def stored_bytes(shape: Sequence[int], args: QuantArgs) -> int:
         blocks = out * (columns // resolved.group_size if resolved.group_size else 1)
     whole_points = resolved.qtype.bits >= 4
     point = 0 if resolved.symmetric else 1 if whole_points else 4
-    return out * -(-columns * resolved.qtype.bits // 32) * 4 + blocks * (4 + point)
+    shape = 16 if resolved.qtype.packed else 0
+    return out * -(-columns * resolved.qtype.bits // 32) * 4 + blocks * (4 + point) + shape

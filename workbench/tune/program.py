@@ -13,6 +13,8 @@ Kind = Literal["bytes", "mean_bits", "latency"]
 Latencies = Mapping[str, Mapping[str, float]]
 Picked = tuple[int, ...]
 
+FINE = 1e4  # what a budget is counted as: the solver lets sums exceed their limits by 1e-6
+
 
 @dataclass(frozen=True)
 class Program:
@@ -70,7 +72,7 @@ class Program:
         values = np.where(open_, damage.ravel(), 0)
         rules = [
             LinearConstraint(np.kron(np.eye(rows), np.ones(columns)), 1, 1),
-            LinearConstraint(self.cost.reshape(1, -1) / limit, -np.inf, 1),
+            LinearConstraint(self.cost.reshape(1, -1) * (FINE / limit), -np.inf, FINE),
         ]
         if near is not None:
             stays = np.zeros(damage.shape)
