@@ -1,5 +1,6 @@
 """What each sequence costs a model, so that two models can be paired sequence by sequence."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,7 @@ def sequence_scores(
         for name, model in models.items():
             output = expected if model is reference else model(**inputs)
             found[name].append(kind.scores(batch, expected, output))
-        judged += batch["input_ids"].tolist()
+        judged += _documents(batch)
     if kind is None:
         raise WorkbenchError("There are no batches to compare on; give at least one.")
     documents = digest(judged)
@@ -73,6 +74,14 @@ class Kind:
     higher_is_better: bool
     suits: Callable[[Any], bool]
     scores: Callable[[dict[str, Tensor], Any, Any], Scores]
+
+
+def _documents(batch: dict[str, Tensor]) -> list[Any]:
+    """What tells each sequence or picture of a batch from others."""
+    if "input_ids" in batch:
+        return batch["input_ids"].tolist()
+    rows = batch["pixel_values"].cpu().contiguous().numpy()
+    return [hashlib.sha256(row.tobytes()).hexdigest() for row in rows]
 
 
 def _losses(batch: dict[str, Tensor], _expected: Any, found: Any) -> Scores:

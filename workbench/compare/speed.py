@@ -66,7 +66,7 @@ class Speed(BaseModel):
     """Whole-model prefill and decoding, and the share of the prefill spent in linears.
 
     `linear_ms` adds up every linear but the one that makes the logits, which stays in float in
-    every variant. An encoder decodes nothing.
+    every variant. An encoder decodes nothing, and a picture is 0 `prompt_tokens`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -153,7 +153,7 @@ def measure_layers(
     return LayerTimes(
         layers={name: statistics.median(taken) for name, taken in parts.items()},
         prefill_ms=Timing.of(wholes),
-        prompt_tokens=stopwatch.inputs["input_ids"].shape[1],
+        prompt_tokens=stopwatch.tokens,
         threads=used,
     )
 
@@ -166,7 +166,11 @@ def _check(threads: int | None, runs: int) -> None:
 
 
 def _prompt(loaded: "LoadedModel") -> dict[str, Tensor]:
-    """One unpadded evaluation sequence, leaving room for the tokens to decode."""
+    """One unpadded evaluation sequence, leaving room for the tokens to decode; or one picture."""
+    if loaded.kind == "image-classifier":
+        from PIL import Image
+
+        return loaded.picture_batches([Image.new("RGB", (64, 64))])[0]
     limit = getattr(loaded.model.config, "max_position_embeddings", None)
     if loaded.kind == "causal-lm":
         length = min(PREFILL_TOKENS, (limit or PREFILL_TOKENS + DECODE_TOKENS) - DECODE_TOKENS)
@@ -187,6 +191,11 @@ class _Stopwatch:
         self.decodes = output_head is not None
         self.watched = {n: m for n, m in linears(model).items() if m is not output_head}
         self.forget()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the prompt; 0 of a picture."""
+        return self.inputs["input_ids"].shape[1] if "input_ids" in self.inputs else 0
 
     def forget(self) -> None:
         self.prefill: list[float] = []
@@ -224,7 +233,7 @@ class _Stopwatch:
             prefill_ms=Timing.of(self.prefill),
             decode_ms=Timing.of(self.decode) if self.decodes else None,
             linear_ms=Timing.of(self.linear),
-            prompt_tokens=self.inputs["input_ids"].shape[1],
+            prompt_tokens=self.tokens,
             threads=threads,
         )
 

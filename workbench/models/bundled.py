@@ -8,7 +8,7 @@ from typing import Literal
 
 from workbench.errors import WorkbenchError
 
-Kind = Literal["causal-lm", "encoder", "classifier"]
+Kind = Literal["causal-lm", "encoder", "classifier", "image-classifier"]
 
 DATA = Path(__file__).parent / "data"
 

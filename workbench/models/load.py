@@ -11,6 +11,7 @@ from workbench.models.atomic import recover
 from workbench.models.bundled import bundled
 from workbench.models.checkpoint import Checkpoint
 from workbench.models.hub import fetched
+from workbench.models.images import processor_in
 from workbench.models.loaded import LoadedModel
 from workbench.models.manifest import Manifest
 from workbench.models.readers import reader_for
@@ -57,6 +58,7 @@ def load_into(model: nn.Module, folder: Path | str) -> nn.Module:
 
 def _load_folder(folder: Path, name: str, note: str, dtype: torch.dtype) -> LoadedModel:
     opened = reader_for(folder).open(folder, dtype)
+    processor = processor_in(folder) if opened.kind == "image-classifier" else None
     return LoadedModel(
-        name, opened.model, opened.tokenizer, opened.kind, opened.note or note, folder
+        name, opened.model, opened.tokenizer, opened.kind, opened.note or note, folder, processor
     )

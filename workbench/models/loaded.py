@@ -4,7 +4,7 @@ import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,23 @@ from workbench.errors import WorkbenchError
 from workbench.models import own_text
 from workbench.models import text as pinned
 from workbench.models.bundled import Kind
+from workbench.models.images import batched, drawn
 from workbench.models.prompts import Prompt, prompts
 from workbench.models.text import Split
 from workbench.progress import track
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 TEXT_TOKENS = 256
 
 
 @dataclass
 class LoadedModel:
-    """A model in evaluation mode, its tokenizer, and the pinned data to calibrate and judge it."""
+    """A model in evaluation mode, its tokenizer, and the pinned data to calibrate and judge it.
+
+    One that looks at pictures has an image `processor` instead of a tokenizer, and no pinned data.
+    """
 
     name: str
     model: nn.Module
@@ -31,6 +38,12 @@ class LoadedModel:
     kind: Kind
     note: str
     folder: Path | None
+    processor: Any = None
+
+    @property
+    def reader(self) -> Any:
+        """What makes inputs of what people give, and is saved with the model; None for neither."""
+        return self.processor if self.tokenizer is None else self.tokenizer
 
     def batches(
         self,
@@ -44,6 +57,7 @@ class LoadedModel:
         dataset: str | None = None,
         subset: str | None = None,
         column: str = "text",
+        images: Path | str | None = None,
         seed: int = 0,
     ) -> list[dict[str, Tensor]]:
         """Make the keyword inputs of a split: sequences of `length` tokens, `batch_size` at a time.
@@ -51,11 +65,22 @@ class LoadedModel:
         `seed` draws `samples` of them, None takes all. With `text`, the path of a UTF-8 file, that
         file instead of the pinned text (and no other content than that of `text_sha256`, if given);
         with `dataset` the `column` of the training rows of that data set, by hub id or local
-        folder, and its `subset`. One sentence a line or row, unless for a language model.
+        folder, and its `subset`. One sentence a line or row, unless for a language model. A model
+        that looks at pictures takes the PNG and JPEG files in the folder `images`, and no others.
         Calibration and evaluation text never overlap. Raises WorkbenchError where the text is
         empty, unreadable, shorter than one sequence, or shares lines with what models are judged
         on.
         """
+        if self.kind == "image-classifier":
+            if images is None or text is not None or dataset is not None:
+                raise WorkbenchError(
+                    f"{self.name} looks at pictures, and none come with the workbench: name a "
+                    "folder of PNG or JPEG files, and no text (`images`, in a recipe "
+                    "`calibration.images`)"
+                )
+            return self.picture_batches(drawn(images, split, samples, seed), batch_size)
+        if images is not None:
+            raise WorkbenchError(f"{self.name} reads text: it has no use for images {images}")
         if self.tokenizer is None:
             raise WorkbenchError(
                 f"{self.name} has no tokenizer, and what comes with the workbench is text; give "
@@ -73,6 +98,17 @@ class LoadedModel:
             return pinned.sentence_batches(self.tokenizer, lines, *arguments)
         sources = list(pinned.files(split).values()) if own is None else own
         return pinned.token_batches(self.tokenizer, sources, *arguments)
+
+    def picture_batches(
+        self, pictures: "list[Image]", batch_size: int = 8
+    ) -> list[dict[str, Tensor]]:
+        """The keyword inputs of `pictures`, in order; raises WorkbenchError without a processor."""
+        if self.processor is None:
+            raise WorkbenchError(
+                f"{self.name} has no image processor: it takes a preprocessor_config.json beside "
+                "the model, and Pillow (`pip install 'quantization-workbench[images]'`)"
+            )
+        return batched(self.processor, pictures, batch_size)
 
     def _own_texts(
         self,

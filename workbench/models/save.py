@@ -32,7 +32,8 @@ def save(
     Tensors carry compressed-tensors' names and packing where it can say the scheme; float tensors
     that bfloat16 holds exactly are stored as such. Files hold at most `max_shard_size` each, and
     what one of them holds is all that is in memory beside the model.
-    `recipe` and `plan` are JSON documents kept beside them, `note` a caution for whoever loads it.
+    `tokenizer` may be an image processor as well. `recipe` and `plan` are JSON documents kept
+    beside them, `note` a caution for whoever loads it.
     A model card goes with them (README.md), with what `origin` knows and nothing that it does not.
     Raises WorkbenchError, the old content untouched, where the folder cannot be written or a
     quantized module is not frozen.

@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     from workbench.recipe.spec import Recipe
 
 
-EVALUATION_SAMPLES = 64  # sequences to compare language models on; encoders take all sentences
+EVALUATION_SAMPLES = 64  # sequences or pictures to compare models on; of sentences, all are taken
+BY_SENTENCE = ("encoder", "classifier")
 
 
 def recipe_code(recipe: "Recipe") -> str:
@@ -20,6 +21,8 @@ def recipe_code(recipe: "Recipe") -> str:
         f"seed={recipe.seed}",
     ]
     data += [f"{name}={value!r}" for name, value in calibration.source.items()]
+    judged = ["samples=samples", f"seed={recipe.seed}"]
+    judged += [f"images={calibration.images!r}"] if calibration.images else []
     exclude = list(quantization.exclude)
     activations = activations_of(recipe)
     lines = [
@@ -70,11 +73,11 @@ def recipe_code(recipe: "Recipe") -> str:
     chosen = quantization.model_dump(include={"op", "slower"}, exclude_defaults=True)
     lines += [
         f"wb.freeze({', '.join(['model', *(f'{k}={v!r}' for k, v in chosen.items())])})",
-        f'samples = {EVALUATION_SAMPLES} if lm.kind == "causal-lm" else None',
-        f'evaluation = lm.batches("evaluation", samples=samples, seed={recipe.seed})',
+        f"samples = None if lm.kind in {BY_SENTENCE!r} else {EVALUATION_SAMPLES}",
+        f'evaluation = lm.batches("evaluation", {", ".join(judged)})',
         "report = wb.compare(lm.model, model, evaluation)",
         "print(report)",
-        'wb.save(model, "out", tokenizer=lm.tokenizer)',
+        'wb.save(model, "out", tokenizer=lm.reader)',
     ]
     return "\n".join(lines) + "\n"
 

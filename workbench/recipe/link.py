@@ -80,6 +80,6 @@ def safe_recipe(recipe: Recipe, models: Collection[str]) -> Recipe:
         raise WorkbenchError(
             f"no model {recipe.model!r} here; choose one of: {', '.join(sorted(models))}"
         )
-    if recipe.calibration.text is not None or recipe.calibration.dataset is not None:
+    if recipe.calibration.source:
         raise WorkbenchError("the recipe names data to calibrate on, and a visitor may not")
     return recipe

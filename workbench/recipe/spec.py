@@ -52,7 +52,8 @@ class CalibrationSpec(_Spec):
 
     `text` is a UTF-8 file to use instead of ours, and `text_sha256` the only content it may have;
     `dataset` a data set of the hub or in a local folder, with its `subset` and the `column` of its
-    training rows. The names are those of `LoadedModel.batches`.
+    training rows; `images` a folder of pictures, for a model that looks at them. The names are
+    those of `LoadedModel.batches`.
     """
 
     samples: int = Field(default=32, ge=1)
@@ -65,11 +66,13 @@ class CalibrationSpec(_Spec):
     dataset: str | None = None
     subset: str | None = None
     column: str = "text"
+    images: str | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.text is not None and self.dataset is not None:
-            raise ValueError("text and dataset exclude each other: set one of them to null")
+        named = [n for n in ("text", "dataset", "images") if getattr(self, n) is not None]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} exclude each other: set one of them to null")
         if self.text_sha256 is not None and self.text is None:
             raise ValueError("text_sha256 is of a text, and there is none: set both")
         if self.dataset is None and (self.subset is not None or self.column != "text"):
@@ -78,8 +81,8 @@ class CalibrationSpec(_Spec):
 
     @property
     def source(self) -> dict[str, str]:
-        """Which text calibrates, as arguments of `LoadedModel.batches`; empty for ours."""
-        chosen = {"text": self.text, "text_sha256": self.text_sha256}
+        """What calibrates, as arguments of `LoadedModel.batches`; empty for our text."""
+        chosen = {"text": self.text, "text_sha256": self.text_sha256, "images": self.images}
         if self.dataset is not None:
             chosen = {"dataset": self.dataset, "subset": self.subset, "column": self.column}
         return {name: value for name, value in chosen.items() if value is not None}

@@ -11,7 +11,7 @@ from workbench.observe import Statistics
 from workbench.progress import track
 from workbench.quant import Calibration
 from workbench.recipe import Recipe
-from workbench.recipe.code import EVALUATION_SAMPLES, activations_of
+from workbench.recipe.code import BY_SENTENCE, EVALUATION_SAMPLES, activations_of
 from workbench.recipe.numbers import Numbers, numbers_of
 from workbench.session.bits import bits_of
 from workbench.smooth import Smoothing, search_alpha, smooth
@@ -42,10 +42,18 @@ def calibration_batches(loaded: LoadedModel, recipe: Recipe) -> list[dict[str, T
     )
 
 
-def evaluation_batches(loaded: LoadedModel, recipe: Recipe) -> list[dict[str, Tensor]]:
-    """The pinned held-out batches that a session judges by: enough for a figure, quick to run."""
-    samples = EVALUATION_SAMPLES if loaded.kind == "causal-lm" else None
-    return loaded.batches("evaluation", samples=samples, seed=recipe.seed)
+def evaluation_batches(
+    loaded: LoadedModel, recipe: Recipe, samples: int | None = None
+) -> list[dict[str, Tensor]]:
+    """The held-out batches that a session judges by: enough for a figure, quick to run.
+
+    They are pinned, or pictures beside those that calibrate; `samples` of them if given.
+    """
+    if samples is None and loaded.kind not in BY_SENTENCE:
+        samples = EVALUATION_SAMPLES
+    pictures = recipe.calibration.images
+    own = {} if pictures is None else {"images": pictures}
+    return loaded.batches("evaluation", samples=samples, seed=recipe.seed, **own)
 
 
 def alphas_of(

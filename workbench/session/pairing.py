@@ -229,7 +229,7 @@ def _disk(loaded: LoadedModel, side: Built) -> int:
         written = save(
             side.model,
             f"{folder}/model",
-            tokenizer=loaded.tokenizer,
+            tokenizer=loaded.reader,
             recipe=side.recipe.to_json() if side.recipe else None,
             plan=side.plan.to_json() if side.plan else None,
             note=loaded.note,

@@ -207,7 +207,7 @@ class Session(Choosing):
         written = save(
             model,
             folder,
-            tokenizer=loaded.tokenizer,
+            tokenizer=loaded.reader,
             recipe=recipe.to_json(),
             plan=self.plan.to_json(),
             note=loaded.note,
@@ -223,7 +223,7 @@ class Session(Choosing):
         loaded = self.load()
         tried = list(alphas)
         recipes = [recipe.with_alpha(alpha) for alpha in tried]
-        batches = loaded.batches("evaluation", samples=SWEEP_SAMPLES, seed=recipe.seed)
+        batches = evaluation_batches(loaded, recipe, SWEEP_SAMPLES)
         points = []
         for alpha, variant in zip(tried, track(recipes, "measuring alphas"), strict=True):
             key, data = self._key(variant, batches)

@@ -1,15 +1,19 @@
-"""What two models make of one text: how they go on, how alike they find two, which class."""
+"""What two models make of a text or a picture: how they go on, how alike two are, which class."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from workbench.chat import Answer, Chat, ChatSettings, first_divergence
 from workbench.chat.conversation import cleaned
+from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel
 from workbench.progress import track
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 NEW_TOKENS = 48
 TOP = 5  # classes
@@ -20,9 +24,19 @@ Answers = dict[str, Any]
 def answered(loaded: LoadedModel, a: nn.Module, b: nn.Module, text: str, other: str) -> Answers:
     """Put `text` (for an encoder beside `other`) to both models; `kind` tells the form.
 
-    Raises WorkbenchError where a text is empty or too long.
+    Raises WorkbenchError where a text is empty or too long, or the models look at pictures.
     """
+    if loaded.kind not in KINDS:
+        raise WorkbenchError(f"{loaded.name} reads no text: give it a picture (PNG or JPEG).")
     return {"kind": loaded.kind, **KINDS[loaded.kind](loaded, {"a": a, "b": b}, text, other)}
+
+
+def pictured(loaded: LoadedModel, a: nn.Module, b: nn.Module, picture: "Image") -> Answers:
+    """Show `picture` to both models; raises WorkbenchError where they read text."""
+    if loaded.kind != "image-classifier":
+        raise WorkbenchError(f"{loaded.name} sees no pictures: give it a text.")
+    (batch,) = loaded.picture_batches([picture])
+    return {"kind": loaded.kind, **_classes(loaded, {"a": a, "b": b}, batch)}
 
 
 def _continued(loaded: LoadedModel, models: dict[str, nn.Module], text: str, _: str) -> Answers:
@@ -55,10 +69,16 @@ def _alike(loaded: LoadedModel, models: dict[str, nn.Module], text: str, other: 
     return {name: float(first @ second) for name, (first, second) in pairs.items()}
 
 
-@torch.inference_mode()
 def _classified(loaded: LoadedModel, models: dict[str, nn.Module], text: str, _: str) -> Answers:
-    """The likeliest classes of each model with their probabilities."""
     (batch,) = loaded.text_batches([cleaned(text)])
+    return _classes(loaded, models, batch)
+
+
+@torch.inference_mode()
+def _classes(
+    loaded: LoadedModel, models: dict[str, nn.Module], batch: dict[str, torch.Tensor]
+) -> Answers:
+    """The likeliest classes of each model with their probabilities."""
     config: Any = loaded.model.config
     found: Answers = {}
     for name, model in models.items():

@@ -109,7 +109,7 @@ def _layers(a: Side, b: Side) -> list[dict[str, Any]]:
 
 def _latencies(pair: Pair) -> list[dict[str, Any]]:
     a, b = pair.a.speed, pair.b.speed
-    title = f"Prefill of {a.prompt_tokens} tokens"
+    title = f"Prefill of {a.prompt_tokens} tokens" if a.prompt_tokens else "One picture"
     found = [_latency("prefill", title, a.prefill_ms, b.prefill_ms, pair.prefill)]
     if a.decode_ms and b.decode_ms and pair.decode:
         found.append(_latency("decode", "Decoding, a token", a.decode_ms, b.decode_ms, pair.decode))

@@ -1,7 +1,7 @@
 """Set the activation ranges: choose data and scheme, calibrate, freeze, see what changed."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 import traitlets as t
 
@@ -16,9 +16,14 @@ from workbench.widgets._uploads import LIMIT, keep
 if TYPE_CHECKING:
     from workbench.session import Job
 
-Source = Literal["bundled", "file", "upload", "dataset"]
+Source = Literal["bundled", "file", "upload", "dataset", "images"]
+SOURCES = get_args(Source)
 NUMBERS = ("samples", "length", "momentum")
-OWNERS_ONLY = {"text": "a path of this machine", "dataset": "a data set by name"}
+OWNERS_ONLY = {
+    "text": "a path of this machine",
+    "dataset": "a data set by name",
+    "images": "a folder of this machine",
+}
 
 
 class CalibrationPanel(View):
@@ -28,8 +33,8 @@ class CalibrationPanel(View):
     calls = ("calibrate", "freeze", "upload")
     verbs: ClassVar = ("calibrate", "freeze")
 
-    source = t.Enum(("bundled", "file", "upload", "dataset"), "bundled").tag(sync=True)
-    """Where the calibration text comes from; the recipe changes once the text itself is named.
+    source = t.Enum(SOURCES, "bundled").tag(sync=True)
+    """Where the calibration data comes from; the recipe changes once the data itself is named.
     - Type: `str`, default: the recipe's. A visitor of an app has `"bundled"` and `"upload"`.
     """
     sources = t.List(t.Unicode()).tag(sync=True)
@@ -46,8 +51,13 @@ class CalibrationPanel(View):
     """Which part of the data set, for those that have several; `""` for the only one."""
     column = t.Unicode("text").tag(sync=True)
     """Which column of the data set holds the text."""
+    images = t.Unicode("").tag(sync=True)
+    """Folder of pictures on the machine of the kernel, for a model that looks at them; not taken
+    from a visitor.
+    - Type: `str`, default: the recipe's, `""` for none
+    """
     samples = t.Int(32).tag(sync=True)
-    """Calibration sequences.
+    """Calibration sequences, or pictures.
     - Type: `int` of at least 1, default: the recipe's
     """
     length = t.Int(256).tag(sync=True)
@@ -79,11 +89,11 @@ class CalibrationPanel(View):
     _told: dict[str, str] | None = None  # which text the recipe named when `source` last followed
 
     def __init__(self, session: Any, **keywords: Any) -> None:
-        offered = ["bundled", "upload"] if served() else ["bundled", "file", "upload", "dataset"]
+        offered = ["bundled", "upload"] if served() else list(SOURCES)
         super().__init__(session, **{"sources": offered} | keywords)
         self.observe(self._edit, [*NUMBERS, "observer"])
         self.observe(self._choose, "scheme")
-        self.observe(self._use, ["source", "text", "dataset", "subset", "column"])
+        self.observe(self._use, ["source", "text", "dataset", "subset", "column", "images"])
 
     @t.validate("samples", "length", "momentum")
     def _enough(self, proposal: dict[str, Any]) -> Any:
@@ -97,7 +107,7 @@ class CalibrationPanel(View):
             raise Refused(f"source {proposal['value']!r} is not offered here; upload a text file.")
         return str(proposal["value"])
 
-    @t.validate("text", "dataset")
+    @t.validate("text", "dataset", "images")
     def _may_read(self, proposal: dict[str, Any]) -> str:
         name, value = proposal["trait"].name, proposal["value"].strip()
         if value and not self.following:
@@ -136,7 +146,7 @@ class CalibrationPanel(View):
             calibration = session.recipe.calibration
             for name in (*NUMBERS, "observer", "column"):
                 setattr(self, name, getattr(calibration, name))
-            for name in ("dataset", "subset"):
+            for name in ("dataset", "subset", "images"):
                 setattr(self, name, getattr(calibration, name) or "")
             text = calibration.text or ""
             self.text = Path(text).name if served() else text
@@ -150,8 +160,9 @@ class CalibrationPanel(View):
         self.left = [] if model is None else left_in_float(model)
 
     def _source_of(self, calibration: Any) -> Source:
-        if calibration.dataset is not None:
-            return "dataset"
+        named = next((n for n in ("dataset", "images") if getattr(calibration, n)), None)
+        if named is not None:
+            return cast(Source, named)
         if calibration.text is None:
             return "bundled"
         return "upload" if served() or self.source == "upload" else "file"
@@ -169,7 +180,7 @@ class CalibrationPanel(View):
         """Put into the recipe what the chosen source names, once it names something."""
         if self.following:
             return
-        named = {"text": "file", "dataset": "dataset"}.get(change["name"])
+        named = {"text": "file", "dataset": "dataset", "images": "images"}.get(change["name"])
         if change["new"] and named not in (None, self.source):
             self.source = named  # which calls this again
         elif self.source == "bundled":
@@ -179,8 +190,10 @@ class CalibrationPanel(View):
             self._take(text=self.text, text_sha256=digest(content))
         elif self.source == "dataset" and self.dataset:
             self._take(dataset=self.dataset, subset=self.subset or None, column=self.column)
+        elif self.source == "images" and self.images:
+            self._take(images=self.images)
 
     def _take(self, **source: str | None) -> None:
-        none = {"text": None, "text_sha256": None, "dataset": None, "subset": None}
+        none = dict.fromkeys(("text", "text_sha256", "dataset", "subset", "images"))
         values = none | {"column": "text"} | source
         self.session.update(self.session.recipe.with_calibration(**values))

@@ -1,30 +1,36 @@
 """Float against quantized, or any two recipes: quality, times, sizes, errors, answers; save."""
 
+import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets as t
 
 from workbench.errors import WorkbenchError
+from workbench.models.images import decoded
 from workbench.session.pairing import CURRENT, FLOAT, build_side, known_pair, recipe_of
-from workbench.widgets._answers import Answers, answered
+from workbench.widgets._answers import Answers, answered, pictured
 from workbench.widgets._arrays import finite, same
 from workbench.widgets._base import View
 from workbench.widgets._host import save_root, served
 from workbench.widgets._sides import choices, drawn
+from workbench.widgets._uploads import received
 
 if TYPE_CHECKING:
     from workbench.session import Job
 
-# key, label, value of the float model when it is fixed by definition, unit
-CAUSAL = (
+PICTURE_LIMIT = 2_500_000  # bytes, of which a server of apps takes 4 MB with what travels around
+SMALLER = "Make it smaller: the model shrinks it in any case."
+SHOWN = 160  # pixels of the longer side of the picture as it is shown again
+
+# key, label, value of the float model when it is fixed by definition
+FIGURES = (
     ("perplexity", "Perplexity", None),
     ("loss", "Loss (nats a token)", None),
     ("agreement", "Top-1 agreement", 1.0),
-    ("kl", "KL (nats a token)", 0.0),
-)
-ENCODER = (
+    ("kl", "KL (nats)", 0.0),
     ("cosine_mean", "Cosine, mean", 1.0),
     ("cosine_min", "Cosine, least", 1.0),
     ("neighbour_agreement", "Nearest-neighbour agreement", 1.0),
@@ -35,7 +41,7 @@ class ComparisonView(View):
     """The newest comparison with the float model, any two sides beside each other, and saving."""
 
     module = "comparison_view"
-    calls = ("compare", "save", "pair", "swap", "answer")
+    calls = ("compare", "save", "pair", "swap", "answer", "look")
     verbs: ClassVar = ("compare", "save", "pair", "answer")
 
     rows = t.List(t.Dict()).tag(sync=True)
@@ -71,7 +77,12 @@ class ComparisonView(View):
     kind = t.Unicode("").tag(sync=True)
     """Kind of the loaded model, which decides what a text is put to it for; empty before."""
     answers = t.Dict().tag(sync=True)
-    """What `a` and `b` make of `text` (and `other`); empty before, or when a side changes."""
+    """What `a` and `b` make of `text` (and `other`), or of the picture `text`; empty before, or
+    when a side changes."""
+    picture = t.Bytes(b"").tag(sync=True)
+    """The picture that was shown to both, as a small PNG; empty before."""
+    picture_limit = t.Int(PICTURE_LIMIT).tag(sync=True)
+    """Bytes of the largest picture that the browser sends."""
 
     def __init__(self, session: Any, **keywords: Any) -> None:
         self._known: tuple[object, ...] | None = None
@@ -104,6 +115,19 @@ class ComparisonView(View):
         self.follow()
         return job
 
+    def look(self, name: str, content: bytes | str, size: int = 0) -> "Job":
+        """Queue showing a picture (PNG or JPEG) to both sides, where the models see.
+
+        `content` is bytes, or base64 as a browser sends it: empty where the file is of a `size`
+        that the browser did not send.
+        """
+        content = received(name, content, size, PICTURE_LIMIT, SMALLER)
+        a, b = self.a, self.b
+        self._problem = ""
+        job: Job = self.session.queue("answer", lambda: self._looked(a, b, name, content))
+        self.follow()
+        return job
+
     def refresh(self) -> None:
         """Show the session's newest comparison, or nothing after a change made it void."""
         self._show_comparison()
@@ -130,16 +154,33 @@ class ComparisonView(View):
             return
         chosen = recipe_of(session, self.a), recipe_of(session, self.b)
         if chosen != self._sides:
-            self._sides, self.answers = chosen, {}
+            self._sides, self.answers, self.picture = chosen, {}, b""
         found = known_pair(session, self.a, self.b)
         self.measured = drawn(found) if found else {}
 
     def _answered(self, a: str, b: str, text: str, other: str) -> Answers:
+        asked = {"text": text, "other": other}
+        return self._asked(a, b, asked, lambda *models: answered(*models, text, other))
+
+    def _looked(self, a: str, b: str, name: str, content: bytes) -> Answers:
+        seen = decoded(content, repr(name))
+        small = seen.copy()
+        small.thumbnail((SHOWN, SHOWN))
+        written = io.BytesIO()
+        small.save(written, "PNG")
+        self.picture = written.getvalue()
+        asked = {"text": name, "other": ""}
+        return self._asked(a, b, asked, lambda *models: pictured(*models, seen))
+
+    def _asked(
+        self, a: str, b: str, asked: Answers, ask: Callable[[Any, Any, Any], Answers]
+    ) -> Answers:
+        """Build both sides, `ask` them, and show what they say if they are still the sides."""
         session = self.session
         loaded = session.load()
         chosen = recipe_of(session, a), recipe_of(session, b)
         first, second = (build_side(session, recipe).model for recipe in chosen)
-        found = {"text": text, "other": other} | answered(loaded, first, second, text, other)
+        found = asked | ask(loaded, first, second)
         if chosen == self._sides:
             self.answers = found
         return found
@@ -173,9 +214,10 @@ class ComparisonView(View):
 
 def _rows(session: Any) -> list[dict[str, Any]]:
     comparison = session.comparison
-    causal = comparison.perplexity is not None
     rows = []
-    for key, label, fixed in CAUSAL if causal else ENCODER:
+    for key, label, fixed in FIGURES:
+        if getattr(comparison, key) is None:
+            continue
         reference = fixed if fixed is not None else getattr(comparison, f"{key}_reference")
         rows.append(
             {

@@ -13,6 +13,14 @@ from workbench.errors import WorkbenchError
 from workbench.models.bundled import Kind
 from workbench.models.hub import explained
 
+# By how the name of the class ends that config.json names; whatever else is an encoder.
+HEADS: dict[str, Kind] = {
+    "ForCausalLM": "causal-lm",
+    "LMHeadModel": "causal-lm",
+    "ForSequenceClassification": "classifier",
+    "ForImageClassification": "image-classifier",
+}
+
 
 @dataclass
 class Opened:
@@ -117,15 +125,12 @@ def refuse_misfits(name: str, info: dict[str, Any], exact: bool) -> None:
 
 
 def model_class(config: Any, exact: bool = False) -> tuple[Any, Kind]:
-    """The transformers class to load with: the language model where there is a causal one."""
+    """The transformers class to load with: the one whose head config.json names, if any."""
     import transformers
 
     names = getattr(config, "architectures", None) or []
-    kind: Kind = "encoder"
-    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
-        kind = "causal-lm"
-    elif any(name.endswith("ForSequenceClassification") for name in names):
-        kind = "classifier"
+    kinds = (kind for head, kind in HEADS.items() if any(name.endswith(head) for name in names))
+    kind = next(kinds, "encoder")
     known = getattr(transformers, names[0], None) if names and exact else None
     if known is not None:
         return known, kind
@@ -133,5 +138,6 @@ def model_class(config: Any, exact: bool = False) -> tuple[Any, Kind]:
         "causal-lm": transformers.AutoModelForCausalLM,
         "encoder": transformers.AutoModel,
         "classifier": transformers.AutoModelForSequenceClassification,
+        "image-classifier": transformers.AutoModelForImageClassification,
     }
     return autos[kind], kind

@@ -1,5 +1,5 @@
 const STAGES = ["empty", "loaded", "observed", "calibrated", "frozen", "compared"];
-const SOURCES = { bundled: "bundled with the workbench", file: "a text file", upload: "an upload", dataset: "a data set by name" };
+const SOURCES = { bundled: "bundled with the workbench", file: "a text file", upload: "an upload", dataset: "a data set by name", images: "a folder of pictures" };
 const SCHEMES = [
   ["o3", "O3: one range a tensor, calibrated"], ["o2", "O2: a range for every batch"],
   ["o1", "O1: a range for every token"], ["none", "weights only"],
@@ -8,16 +8,6 @@ const OBSERVERS = [
   ["max", "largest seen (max)"], ["momentum", "moving average (momentum)"], ["percentile", "all but 1 in 10 000 (percentile)"],
   ["mse", "least squared error (mse)"], ["entropy", "least KL (entropy)"],
 ];
-
-/** The content of a file as base64, which JSON can carry. */
-function base64(file) {
-  return new Promise((done, failed) => {
-    const reader = new FileReader();
-    reader.onload = () => done(reader.result.slice(reader.result.indexOf(",") + 1));
-    reader.onerror = () => failed(reader.error);
-    reader.readAsDataURL(file);
-  });
-}
 
 function render({ model, el }) {
   const number = (name, attributes, read = Math.trunc) => {
@@ -36,15 +26,8 @@ function render({ model, el }) {
     return node;
   };
 
-  const chooser = h("input", { type: "file", accept: ".txt,.md,.py,.csv,.json,text/*", "data-call": "upload" });
+  const chooser = upload(model, "upload_limit", { accept: ".txt,.md,.py,.csv,.json,text/*", "data-call": "upload" });
   const kept = h("span", { class: "qw-detail", "aria-live": "polite" });
-  chooser.addEventListener("change", async () => {
-    const [file] = chooser.files;
-    if (!file) return;
-    const content = file.size > model.get("upload_limit") ? "" : await base64(file); // the kernel says why not
-    model.send({ call: "upload", arguments: [file.name, content, file.size] });
-    chooser.value = "";
-  });
   follow(model, ["text"], () => { kept.textContent = model.get("text") ? `✓ ${model.get("text").split("/").pop()}` : ""; });
 
   const of = {
@@ -55,6 +38,7 @@ function render({ model, el }) {
       field("Subset", words("subset", { size: 12, placeholder: "the only one" })),
       field("Column of text", words("column", { size: 10 })),
     ],
+    images: [field("Folder of PNG or JPEG files on the kernel's machine", words("images", { size: 36, placeholder: "pictures" }))],
   };
   const rows = Object.entries(of).map(([name, fields]) => h("div", { class: "qw-row", "data-source": name }, fields));
   follow(model, ["source"], () => rows.forEach((row) => { row.hidden = row.dataset.source !== model.get("source"); }));
@@ -94,7 +78,7 @@ function render({ model, el }) {
 
   card(model, el, "calibration", "Calibrate and freeze",
     h("div", { class: "qw-row" },
-      field("Calibration text", menu("source", () => model.get("sources").map((name) => [name, SOURCES[name]]))),
+      field("Calibration data", menu("source", () => model.get("sources").map((name) => [name, SOURCES[name]]))),
       field("Samples", number("samples", { min: 1, step: 1 })), field("Tokens in each", number("length", { min: 2, step: 1 }))),
     rows,
     h("div", { class: "qw-row" }, field("Scheme", menu("scheme", () => SCHEMES)), ranges),

@@ -1,5 +1,5 @@
 const WIDTHS = ["fp32", "bf16", "int8", "int4"];
-const KINDS = { "causal-lm": "language model" };
+const KINDS = { "causal-lm": "language model", "image-classifier": "classifier of images" };
 
 function render({ model, el }) {
   const OTHER = "\u0000other";

@@ -77,6 +77,29 @@ function button(model, name, label, title) {
   return node;
 }
 
+/** The content of a file as base64, which JSON can carry. */
+function base64(file) {
+  return new Promise((done, failed) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.onerror = () => failed(reader.error);
+    reader.readAsDataURL(file);
+  });
+}
+
+/** A chooser that sends a file to the call it names; of one above the trait `limit` the size alone. */
+function upload(model, limit, attributes) {
+  const chooser = h("input", { type: "file", ...attributes });
+  chooser.addEventListener("change", async () => {
+    const [file] = chooser.files;
+    if (!file) return;
+    const content = file.size > model.get(limit) ? "" : await base64(file); // the kernel says why not
+    model.send({ call: attributes["data-call"], arguments: [file.name, content, file.size] });
+    chooser.value = "";
+  });
+  return chooser;
+}
+
 /** The two buttons that go back and forth among the recipes so far. */
 function undoButtons(model) {
   const undo = h("button", { type: "button", "data-call": "undo", title: "Undo the last change of the recipe", onclick: () => call(model, "undo") }, "↶ Undo");

@@ -6,6 +6,7 @@ const ANSWERED = {
   "causal-lm": { hint: "Both go on with this text, always with the likeliest token.", first: "Text to go on with", example: "def area(width, height):" },
   encoder: { hint: "How alike each side finds two texts: the cosine of their embeddings.", first: "First text", second: "Second text", example: "" },
   classifier: { hint: "The likeliest classes of this text.", first: "Text to classify", example: "" },
+  "image-classifier": { hint: "The likeliest classes of a picture, which both see as the model's own processor cuts it.", picture: true },
 };
 
 const shape = (side, x, y, title, data = {}) =>
@@ -131,6 +132,16 @@ function sideLayers({ layers, ...found }) {
       [["Layer", false], ["A", true], ["B", true]], layers.map(({ name, a, b }) => [brief(name), figure(a), figure(b)])))));
 }
 
+function drawnClasses({ a, b }) {
+  const parts = a.findIndex((one, i) => one.label !== b[i]?.label);
+  const listed = (classes) => table("Likeliest classes", [["", true], ["Class", false], ["Probability", true]],
+    classes.map(({ label, probability }, i) => [i === parts ? "≠" : String(i + 1), i === parts ? h("mark", {}, label) : label, `${figure(100 * probability)} %`]));
+  const words = parts < 0 ? "Both rank the classes alike."
+    : parts === 0 ? `The choice flips, marked ≠: A takes it for ${a[0].label}, B for ${b[0].label}.`
+      : `The same choice; the rankings part at place ${parts + 1}, marked ≠.`;
+  return { words, a: listed(a), b: listed(b) };
+}
+
 /** Everything is put as text: nothing that was typed or generated is ever parsed. */
 const DRAWN_ANSWERS = {
   "causal-lm": (found) => {
@@ -141,13 +152,22 @@ const DRAWN_ANSWERS = {
     words: `B's cosine is ${b >= a ? "higher" : "lower"} by ${figure(Math.abs(b - a))}.`,
     a: h("p", {}, "Cosine of the two texts: ", h("b", {}, figure(a, 4))), b: h("p", {}, "Cosine of the two texts: ", h("b", {}, figure(b, 4))),
   }),
-  classifier: ({ a, b }) => {
-    const parts = a.findIndex((one, i) => one.label !== b[i]?.label);
-    const listed = (classes) => table("Likeliest classes", [["", true], ["Class", false], ["Probability", true]],
-      classes.map(({ label, probability }, i) => [i === parts ? "≠" : String(i + 1), i === parts ? h("mark", {}, label) : label, `${figure(100 * probability)} %`]));
-    return { words: parts < 0 ? "Both rank the classes alike." : `The rankings part at place ${parts + 1}, marked ≠.`, a: listed(a), b: listed(b) };
-  },
+  classifier: drawnClasses,
+  "image-classifier": drawnClasses,
 };
+
+/** The picture as the kernel gave it back; its bytes reach the page as an image and as nothing else. */
+function pictureShown(model) {
+  const image = h("img", { class: "qw-picture", alt: "" });
+  follow(model, ["picture", "answers"], soon(() => {
+    const content = model.get("picture");
+    image.hidden = !content?.byteLength;
+    if (image.src) URL.revokeObjectURL(image.src);
+    if (!image.hidden) image.src = URL.createObjectURL(new Blob([content], { type: "image/png" }));
+    image.alt = image.hidden ? "" : `The picture shown to both: ${model.get("answers").text ?? ""}`;
+  }));
+  return image;
+}
 
 function sideAnswers(model) {
   const area = () => h("textarea", { rows: 2, "data-lm-suppress-shortcuts": true });
@@ -156,11 +176,17 @@ function sideAnswers(model) {
   const hint = h("p", { class: "qw-about" });
   const ask = h("button", { type: "button", "data-call": "answer", title: "Put the text to A and to B",
     onclick: () => model.send({ call: "answer", arguments: [first.value, second.value] }) }, "Ask A and B");
+  const texts = h("div", { class: "qw-side-texts" }, labelled, ask);
+  const chooser = upload(model, "picture_limit", { accept: "image/png,image/jpeg", "data-call": "look" });
+  const picture = h("div", { class: "qw-row" }, field("Picture, PNG or JPEG, at most 2.5 MB", chooser), pictureShown(model));
   const said = h("div", { "aria-live": "polite" });
-  follow(model, ["job"], () => { ask.disabled = isActive(model.get("job")); });
+  follow(model, ["job"], () => { ask.disabled = chooser.disabled = isActive(model.get("job")); });
   follow(model, ["kind"], () => {
     const words = ANSWERED[model.get("kind") || "causal-lm"];
     hint.textContent = words.hint;
+    picture.hidden = !words.picture;
+    texts.hidden = Boolean(words.picture);
+    if (words.picture) return;
     first.placeholder = words.example;
     labelled[0].firstChild.textContent = words.first;
     labelled[1].firstChild.textContent = words.second ?? "";
@@ -170,12 +196,12 @@ function sideAnswers(model) {
     const found = model.get("answers");
     const draw = DRAWN_ANSWERS[found.kind];
     if (!draw) return said.replaceChildren();
-    if (!first.value) [first.value, second.value] = [found.text, found.other];
+    if (!first.value && !texts.hidden) [first.value, second.value] = [found.text, found.other];
     const { words, a, b } = draw(found);
     said.replaceChildren(h("p", { "data-words": "answers" }, words), h("div", { class: "qw-chat-answers" },
       [["A", a], ["B", b]].map(([name, node]) => h("div", { class: "qw-chat-answer", "data-variant": name }, h("h4", {}, name), node))));
   });
-  return h("div", {}, h("h4", {}, "What they answer"), hint, h("div", { class: "qw-side-texts" }, labelled, ask), said);
+  return h("div", {}, h("h4", {}, "What they answer"), hint, texts, picture, said);
 }
 
 function sidesView(model) {
