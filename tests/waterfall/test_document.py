@@ -4,6 +4,7 @@ import pytest
 
 from workbench import WorkbenchError
 from workbench.waterfall import SST2, Instances, Row, Waterfall
+from workbench.waterfall.curve import beaten_by, curve_svg
 from workbench.waterfall.measure import request, sample_by_length
 from workbench.waterfall.page import html, save_chart, svg, tables
 
@@ -22,11 +23,20 @@ def found() -> Waterfall:
     right = {0: True, 1: True, 2: True, 3: False}
     rows = [
         row("padded", "teacher", {0: 40.0, 2: 40.0}, {0: True, 2: True}, padded=True),
-        row("own", "dynamic", {0: 10.0, 1: 20.0, 2: 30.0, 3: 20.0}, right),
-        row("small <b>", "student", {0: 2.0, 1: 2.0, 2: 2.0, 3: 2.0}, right | {0: False, 3: True}),
-        row("other", "int8", {0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}, right, engine="onnxruntime"),
-        row("many", "instances", {0: 2.0, 1: 2.0, 2: 2.0, 3: 2.0}, right, instances=many),
-    ]
+        row("own", "dynamic", {0: 10.0, 1: 20.0, 2: 30.0, 3: 20.0}, right, parent="padded"),
+        row(
+            "small <b>", "student", {0: 2.0, 1: 2.0, 2: 2.0, 3: 2.0}, right | {0: False, 3: True},
+            parent="own",
+        ),
+        row(
+            "other", "int8", {0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}, right | {1: False},
+            engine="onnxruntime", parent="small <b>",
+        ),
+        row(
+            "many", "instances", {0: 2.0, 1: 2.0, 2: 2.0, 3: 2.0}, right, instances=many,
+            parent="small <b>",
+        ),
+    ]  # fmt: skip
     return Waterfall(
         title="t", rows=rows, examples=4, length=8, price_per_hour=3.6, notes=["n <i>"],
         machine={}, versions={},
@@ -41,8 +51,21 @@ def test_factors_are_of_the_examples_that_both_ran(found) -> None:
     assert small.factor(own) == 10
     # 500 a second alone, 1000 in two instances
     assert many.factor(own) == pytest.approx(20)
-    assert found.before(many) is small  # in its own engine
+    assert found.before(many) is small
     assert found.before(padded) is None
+
+
+def test_who_loses_is_beaten_by_one_that_is_faster_and_as_right(found) -> None:
+    """Seconds and shares: .08 all of two, .08 with .75, .008 with .75, .004 with .5."""
+    padded, own, small, other = found.rows[:4]
+    assert found.judged == [padded, own, small, other]
+    assert found.front == [other, small, padded]
+    assert beaten_by(own, found.judged) is small
+    assert all(beaten_by(row, found.judged) is None for row in found.front)
+    picture = curve_svg(found)
+    assert "2  own: 75.0%, 0.08 s, beaten by 3" in picture
+    assert picture.count("<circle") == 4
+    assert "small &lt;b&gt;" in picture
 
 
 def test_quality_is_paired_with_the_teacher(found) -> None:

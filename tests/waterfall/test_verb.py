@@ -10,7 +10,8 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 import workbench as wb
 from workbench import WorkbenchError
 from workbench.recipe import Recipe
-from workbench.waterfall import verb
+from workbench.recipe.compression import CompressionSpec
+from workbench.waterfall import steps, texts
 
 WORDS = ["good", "fine", "lovely", "great", "bad", "awful", "dull", "poor"]
 
@@ -73,17 +74,19 @@ def test_every_step_is_made_measured_and_made_once(recipe, folder, monkeypatch) 
 
         return tell
 
-    for name, attribute in (("read", "read_table"), ("learn", "distil"), ("score", "importance")):
-        monkeypatch.setattr(verb, attribute, told(name, getattr(verb, attribute)))
+    monkeypatch.setattr(texts, "read_table", told("read", texts.read_table))
+    monkeypatch.setattr(steps, "distil", told("learn", steps.distil))
+    monkeypatch.setattr(steps, "importance", told("score", steps.importance))
     found = wb.compress(recipe, folder / "out")
     # The reported split is read once, after the last training and the last scoring.
     test = recipe.compression.task.test
     assert [i for i, event in enumerate(events) if event == ("read", test)] == [len(events) - 1]
     assert {name for name, _ in events} == {"read", "learn", "score"}
 
-    steps = [row.step for row in found.rows]
-    assert steps[:4] == ["teacher", "dynamic length", "distilled", "pruned"]
-    assert steps[4:] == ["quantized", "quantized", "several instances"]
+    assert [row.step for row in found.rows] == [
+        "teacher", "dynamic length", "distilled", "pruned", "quantized", "quantized",
+        "several instances",
+    ]  # fmt: skip
     assert all(len(row.milliseconds) == len(row.right) == 20 for row in found.rows)
     parameters = [row.parameters for row in found.rows]
     assert parameters[1] > parameters[2] > parameters[3] == parameters[4]
@@ -99,6 +102,47 @@ def test_every_step_is_made_measured_and_made_once(recipe, folder, monkeypatch) 
     monkeypatch.setattr(sys.modules["workbench.compress.distil"], "_trainer", never)
     again = wb.compress(recipe, folder / "out")
     assert [row.right for row in again.rows] == [row.right for row in found.rows]
+
+
+@pytest.mark.slow
+def test_several_recipes_share_what_is_alike_and_are_measured_together(
+    recipe, folder, monkeypatch
+) -> None:
+    def other(**changes) -> Recipe:
+        section = recipe.model_dump(mode="json")["compression"] | {"instances": 1} | changes
+        return recipe.model_copy(update={"compression": CompressionSpec.model_validate(section)})
+
+    taught, plain = [], steps.distil
+
+    def distil(student, learn, judge, where, **keywords):
+        taught.append(where.relative_to(folder / "curve").as_posix())
+        return plain(student, learn, judge, where, **keywords)
+
+    monkeypatch.setattr(steps, "distil", distil)
+    recipes = {
+        "wide": other(engines=["workbench"]),
+        "slim": other(engines=["workbench compiled"], pruning={"heads": 0.34, "units": 0.25}),
+    }
+    found = wb.compress(recipes, folder / "curve")
+    assert taught == ["wide/student", "wide/pruned", "slim/pruned"]
+    assert [(row.name, row.parent) for row in found.rows] == [
+        ("teacher, padded", None),
+        ("teacher, own lengths", "teacher, padded"),
+        ("wide: student", "teacher, own lengths"),
+        ("wide: student, pruned", "wide: student"),
+        ("wide: int8, workbench", "wide: student, pruned"),
+        ("slim: student, pruned", "wide: student"),
+        ("slim: int8, workbench compiled", "slim: student, pruned"),
+    ]
+    assert found.rows[5].parameters < found.rows[3].parameters
+    eager, compiled = found.rows[5:]
+    assert sum(eager.right[i] != compiled.right[i] for i in range(20)) <= 2
+    assert found.rows[4] in found.judged
+    strange = {"wide": recipe, "late": other(threads=2)}
+    with pytest.raises(WorkbenchError, match="late has threads 2, and wide 1"):
+        wb.compress(strange, folder / "strange")
+    with pytest.raises(WorkbenchError, match="plain name"):
+        wb.compress({"../wide": recipe}, folder / "strange")
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_made(recipe, folder, tmp_path) -> None:

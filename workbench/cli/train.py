@@ -71,7 +71,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from workbench.console import at_work, console
     from workbench.errors import WorkbenchError, complaint
     from workbench.models.load import load
-    from workbench.waterfall.verb import labelled_examples
+    from workbench.waterfall.texts import labelled_examples
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)

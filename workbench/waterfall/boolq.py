@@ -18,8 +18,8 @@ from workbench.models import LoadedModel, load, save
 from workbench.recipe.compression import EngineName
 from workbench.waterfall.document import Waterfall
 from workbench.waterfall.engines import Variant
-from workbench.waterfall.measure import measure, sample_by_length, with_instances
-from workbench.waterfall.verb import IN_TURNS, int8
+from workbench.waterfall.measure import IN_TURNS, measure, sample_by_length, with_instances
+from workbench.waterfall.steps import int8
 
 LENGTH = 512
 TEACHER = {  # BERT-base
@@ -76,16 +76,16 @@ def boolq(
     ]
     prune(pruned.model, importance(pruned.model, few), PRUNING, few[0])
     variants = [
-        _saved(teacher, folder, "BERT-base, padded", "padded", padded=True),
-        _saved(teacher, folder, "BERT-base, own lengths", "dynamic length"),
-        _saved(student, folder, "4 x 312", "student"),
-        _saved(pruned, folder, "4 x 312, pruned", "pruned"),
+        _saved(teacher, folder, "BERT-base, padded", "padded"),
+        _saved(teacher, folder, "BERT-base, own lengths", "dynamic length", "BERT-base, padded"),
+        _saved(student, folder, "4 x 312", "student", "BERT-base, own lengths"),
+        _saved(pruned, folder, "4 x 312, pruned", "pruned", "4 x 312"),
     ]
     for engine in engines:
         made = folder / f"int8-{engine}"
         int8[engine](pruned, made)
-        count = pruned.parameters_count
-        variants.append(Variant(f"int8, {engine}", "quantized", engine, made, count))
+        count, parent = pruned.parameters_count, variants[3].name
+        variants.append(Variant(f"int8, {engine}", "quantized", engine, made, count, parent=parent))
     threads = threads or len(usable_cores())
     rows = [pairs.rows[i] for i in sample_by_length(pairs.rows, limit)]
     found = measure(
@@ -135,8 +135,11 @@ def _random(name: str, shape: dict[str, int], tokenizer: Any, seed: int) -> Load
     return LoadedModel(name, model, tokenizer, "classifier", "random weights", None)
 
 
-def _saved(model: LoadedModel, folder: Path, name: str, step: str, padded: bool = False) -> Variant:
+def _saved(
+    model: LoadedModel, folder: Path, name: str, step: str, parent: str | None = None
+) -> Variant:
+    """The model as a variant, in a folder; the first, without a parent, has padded inputs."""
     where = folder / model.name if step != "pruned" else folder / "pruned"
     if not where.is_dir():
         save(model.model, where, tokenizer=model.tokenizer, note=model.note)
-    return Variant(name, step, "torch", where, model.parameters_count, padded)
+    return Variant(name, step, "torch", where, model.parameters_count, parent is None, parent)

@@ -36,7 +36,7 @@ class Row(BaseModel):
     `milliseconds` has the time of each example by its number in the set: all of them, or the sample
     that a slow variant was given. `right` says of each example whether the answer was, None where
     the set has no labels that the model was trained for. `padded` inputs are all of the maximum
-    length.
+    length. `parent` names the row that this step improves on.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,6 +48,7 @@ class Row(BaseModel):
     bytes: int
     milliseconds: dict[int, float]
     right: dict[int, bool] | None
+    parent: str | None = None
     instances: Instances | None = None
 
     @property
@@ -133,10 +134,26 @@ class Waterfall(BaseModel):
         return next(row for row in self.rows if not row.padded)
 
     def before(self, row: Row) -> Row | None:
-        """The row that `row` improves on: the last of an earlier step, in its engine if any."""
-        earlier = [one for one in self.rows[: self.rows.index(row)] if one.step != row.step]
-        alike = [one for one in earlier if one.engine == row.engine]
-        return next(reversed(alike or earlier), None)
+        """The row that `row` improves on."""
+        return next((one for one in self.rows if one.name == row.parent), None)
+
+    @property
+    def judged(self) -> list[Row]:
+        """The rows with an accuracy and the time of one request after the other."""
+        return [row for row in self.rows if row.right is not None and row.instances is None]
+
+    @property
+    def front(self) -> list[Row]:
+        """The judged rows that no faster one is as accurate as, the fastest first.
+
+        By the figures as measured: what lies on it by less than the intervals may be chance.
+        """
+        best: list[Row] = []
+        most = -1.0
+        for row in sorted(self.judged, key=lambda row: row.seconds):
+            if row.accuracy is not None and row.accuracy > most:
+                best, most = [*best, row], row.accuracy
+        return best
 
     def save(self, path: Path | str) -> None:
         """Write the document to `path`; raises WorkbenchError, the old file untouched."""

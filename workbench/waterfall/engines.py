@@ -24,7 +24,10 @@ OPSET = 17
 
 @dataclass(frozen=True)
 class Variant:
-    """A model in a folder, in an engine; `padded` to the maximum length. May cross to a process."""
+    """A model in a folder, in an engine; `padded` to the maximum length. May cross to a process.
+
+    `parent` names the variant that it was made of, None for the first.
+    """
 
     name: str
     step: str
@@ -32,6 +35,7 @@ class Variant:
     folder: Path
     parameters: int
     padded: bool = False
+    parent: str | None = None
 
     def load(self) -> nn.Module:
         """The model, which computes with as many threads as torch does when it is loaded."""

@@ -17,6 +17,10 @@ from workbench.waterfall.engines import Variant
 
 Batch = Mapping[str, Tensor]
 WARM_UP = 3
+IN_TURNS = (
+    "batch 1, threads: {threads}, all variants in turns on each request; several instances have "
+    "one thread each and requests sorted by length"
+)
 DIGITS = 4  # of a millisecond: no clock is truer, and files stay small
 
 
@@ -86,6 +90,7 @@ def measure(
             bytes=bytes_on_disk(variant.folder),
             milliseconds=times[place],
             right=right[place] if judged else None,
+            parent=variant.parent,
         )
         for place, variant in enumerate(variants)
     ]
@@ -113,6 +118,7 @@ def with_instances(
         update={
             "name": f"{row.name}, {instances} x {threads}",
             "step": "several instances",
+            "parent": row.name,
             "instances": made,
         }
     )

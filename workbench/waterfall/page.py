@@ -6,15 +6,9 @@ from pathlib import Path
 
 from workbench.errors import WorkbenchError
 from workbench.models.atomic import write_text
+from workbench.waterfall.curve import COLOURS, curve_svg
 from workbench.waterfall.document import Row, Waterfall
 
-# Colours that those who see fewer of them tell apart (Okabe and Ito), one for each engine.
-COLOURS = {
-    "torch": "#555555",
-    "workbench": "#D55E00",
-    "workbench compiled": "#D55E00",
-    "onnxruntime": "#0072B2",
-}
 SUBTITLE = "requests in the time that the padded float model takes for one; longer is better"
 LABEL, PLOT, SIDE, BAR, GAP, HEAD = 250, 420, 190, 20, 8, 56
 
@@ -79,7 +73,7 @@ def svg(found: Waterfall) -> str:
 
 
 def _bar(row: Row, factor: float, share: float, y: float) -> Iterator[str]:
-    colour = COLOURS.get(row.engine, "#999999")
+    colour = COLOURS[row.engine]
     right = "" if row.accuracy is None else f", {row.accuracy:.1%} right"
     yield f'<text x="{LABEL - 8}" y="{y + 14}" text-anchor="end">{escape(row.name)}</text>'
     yield f'<rect x="{LABEL}" y="{y}" width="{max(1, share * PLOT):.1f}" height="{BAR}"'
@@ -88,10 +82,11 @@ def _bar(row: Row, factor: float, share: float, y: float) -> Iterator[str]:
 
 
 def html(found: Waterfall) -> str:
-    """The picture, the tables, and what a reader must know before any figure."""
+    """The pictures, the tables, and what a reader must know before any figure."""
     notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
-    parts = [svg(found), *(_table(rows) for rows in tables(found).values()), f"<ul>{notes}</ul>"]
-    return "".join(parts)
+    pictures = [svg(found), *([curve_svg(found)] if found.judged else [])]
+    grids = [_table(rows) for rows in tables(found).values()]
+    return "".join([*pictures, *grids, f"<ul>{notes}</ul>"])
 
 
 def _table(rows: list[dict[str, str]]) -> str:
@@ -107,7 +102,7 @@ def _table(rows: list[dict[str, str]]) -> str:
 
 
 def save_chart(found: Waterfall, path: Path) -> None:
-    """Write the picture to `path`, or picture and table to a page, by its ending.
+    """Write the picture of factors to `path`, or all pictures and tables to a page, by its ending.
 
     Raises WorkbenchError for another ending than .svg and .html.
     """

@@ -19,7 +19,7 @@ SETTINGS = ("max_new_tokens", "temperature", "top_p", "top_k", "seed", "system")
 ORIGINAL = "original"
 TURNS_KEPT = 50
 KEPT = 1  # quantized variants beside the newest
-TELL_SECONDS = 0.03  # between two updates of a growing answer: the eye sees no more
+TELL_SECONDS = 0.05  # between two updates of a growing answer: smooth, and 1 % of a core
 
 
 class ChatView(View):

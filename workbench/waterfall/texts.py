@@ -1,0 +1,45 @@
+"""The texts of a task, split by split, as a model reads them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from workbench.compare.tasks.documents import drawn
+from workbench.compare.tasks.labels import Labelled, read_table
+from workbench.compress import Examples
+from workbench.errors import WorkbenchError
+from workbench.models import LoadedModel
+from workbench.recipe.compression import TextTask
+
+Split = Literal["train", "held_out", "test"]
+
+
+def task_texts(task: TextTask, split: Split, seed: int) -> list[Labelled]:
+    """The texts of a split, as many as the task says; raises WorkbenchError for a damaged file."""
+    limits = {"train": task.limit, "held_out": task.limit_held_out, "test": task.limit_test}
+    found = read_table(Path(getattr(task, split)), task.text, task.label, None)
+    return drawn(found, limits[split], seed)
+
+
+def labelled_examples(
+    rows: Sequence[Labelled], model: LoadedModel, length: int, where: object
+) -> Examples:
+    """Tokenized texts; raises WorkbenchError for a label that the model does not know."""
+    config: Any = model.model.config
+    numbers: Mapping[str, int] = config.label2id
+    unknown = next((row.label for row in rows if row.label not in numbers), None)
+    if unknown is not None:
+        raise WorkbenchError(
+            f"{where} has label {unknown!r}, which is none of the model's: {', '.join(numbers)}"
+        )
+    texts, labels = [row.text for row in rows], [numbers[row.label] for row in rows]
+    return Examples(model.tokenizer, texts, labels, length=length)
+
+
+def padded_batches(found: Examples, size: int) -> list[dict[str, Tensor]]:
+    """The examples in batches of `size`, sorted by length, padded batch by batch."""
+    rows = sorted(found.rows, key=lambda row: len(row["input_ids"]))
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [dict(found.tokenizer.pad(part, return_tensors="pt")) for part in parts]
