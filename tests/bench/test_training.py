@@ -6,8 +6,9 @@ from xml.etree import ElementTree as ET
 import pytest
 import torch
 
+from tests.bench.made_report import made_report
 from workbench.bench import training_chart
-from workbench.bench.training import PLAIN, TrainReport, TrainRow, train_bench
+from workbench.bench.training import PLAIN, TrainReport, train_bench
 from workbench.bench.training_subjects import Material
 from workbench.bench.training_tables import training_sentences, training_table
 from workbench.cli import main
@@ -64,28 +65,9 @@ def test_refusals_come_before_any_process(tiny_llama, tmp_path, monkeypatch) -> 
         train_bench(material(tiny_llama, data_collator=lambda rows: rows))
 
 
-def row(name: str, ratio: float = 1.0, held_out: float = 2.0, **values) -> TrainRow:
-    return TrainRow(
-        **{"name": name, "seed": 0, "kept": (name,), "samples_s": 10 * ratio, "error": 0.02,
-           "tokens_s": 100 * ratio, "ratio": ratio, "processor_ratio": ratio, "compile_s": 0.0,
-           "with_compile": ratio, "peak_bytes": None, "losses": (3.0, 2.5, 2.0),
-           "held_out": held_out, "parity": "within the seeds"} | values
-    )  # fmt: skip
-
-
 @pytest.fixture
 def report() -> TrainReport:
-    rows = (
-        row(PLAIN, error=0.0),
-        row(PLAIN, seed=1, error=0.0, held_out=2.1),
-        row("bf16", 1.8),
-        row("compile", 1.3, compile_s=30.0, with_compile=0.4),
-        row("heap", 0.8, parity="worse by 0.2000"),
-    )
-    return TrainReport(
-        subject="x", what="A model & its rows", steps=3, batch=2, threads=1, rows=rows,
-        failed={"packing": "all rows have one length"},
-    )  # fmt: skip
+    return made_report()
 
 
 def test_the_table_puts_the_fastest_first_and_losers_are_named(report) -> None:
@@ -121,7 +103,12 @@ def test_the_picture_has_a_bar_and_a_curve_for_each_run(report, tmp_path) -> Non
 def test_the_report_is_read_back(report, tmp_path) -> None:
     path = tmp_path / "figures.json"
     report.save(path)
-    assert TrainReport.model_validate_json(path.read_text()) == report
+    assert TrainReport.load(path) == report
+    path.write_text('{"steps": "many"}')
+    with pytest.raises(WorkbenchError, match="holds no comparison of trainers"):
+        TrainReport.load(path)
+    with pytest.raises(WorkbenchError, match="cannot be read"):
+        TrainReport.load(tmp_path / "none.json")
 
 
 def test_the_command_refuses_what_it_cannot_do(tmp_path, capsys) -> None:

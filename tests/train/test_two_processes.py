@@ -1,4 +1,4 @@
-"""Two processes on this machine train as one, each with a part of the optimizer's state."""
+"""Two processes on this machine train as one, each with a part of what the optimizer holds."""
 
 import json
 import os
@@ -12,7 +12,9 @@ import pytest
 SCRIPT = Path(__file__).with_name("one_of_two.py")
 
 
-def run(folder: Path, processes: int, kill_at: int = -1, resume: str = "anew") -> list[int]:
+def run(
+    how: str, folder: Path, processes: int, kill_at: int = -1, resume: str = "anew"
+) -> list[int]:
     """Start the processes, wait for them, and return how they ended."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -23,7 +25,7 @@ def run(folder: Path, processes: int, kill_at: int = -1, resume: str = "anew") -
                  "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
         started.append(
             subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(folder), str(kill_at), resume],
+                [sys.executable, str(SCRIPT), how, str(folder), str(kill_at), resume],
                 env=os.environ | {"OMP_NUM_THREADS": "1"} | (alone if processes > 1 else {}),
                 stdout=subprocess.DEVNULL,
             )
@@ -35,17 +37,25 @@ def told(folder: Path) -> dict:
     return json.loads((folder / "told.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("one")
+    assert run("zero1", folder, 1) == [0]
+    return told(folder)
+
+
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_a_killed_run_resumes_to_the_same_end(tmp_path) -> None:
-    assert run(tmp_path / "one", 1) == [0]
-    one = told(tmp_path / "one")
-    ends = run(tmp_path / "two", 2, kill_at=5)
+@pytest.mark.parametrize(("how", "divided"), [("zero1", 1), ("fsdp", 0.55)])
+def test_two_processes_train_as_one_and_a_killed_run_resumes_to_the_same_end(
+    one, tmp_path, how, divided
+) -> None:
+    ends = run(how, tmp_path, 2, kill_at=5)
     assert ends[1] == -9
     assert ends[0] != 0  # the other does not go on, or wait, alone
-    assert not (tmp_path / "two" / "told.json").exists()
-    assert run(tmp_path / "two", 2, resume="resume") == [0, 0]
-    two = told(tmp_path / "two")
-    assert two["kept"] == ["zero1"]
+    assert not (tmp_path / "told.json").exists()
+    assert run(how, tmp_path, 2, resume="resume") == [0, 0]
+    two = told(tmp_path)
     assert len(two["losses"]) == 8
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
-    assert two["bytes"] < 0.7 * one["bytes"]
+    assert two["optimizer"] < 0.7 * one["optimizer"]
+    assert two["weights"] <= divided * one["weights"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workbench.bench.training_run import Outcome, Turn, Variant, run
 from workbench.bench.training_subjects import Material, Subject, given, subject
@@ -67,6 +67,19 @@ class TrainReport(BaseModel):
     def save(self, path: Path) -> None:
         """Write everything to `path` as JSON."""
         write_text(path, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read what `save` wrote; raises WorkbenchError where the file is something else."""
+        try:
+            return cls.model_validate_json(Path(path).read_bytes())
+        except OSError as error:
+            raise WorkbenchError(f"{path} cannot be read: {error.strerror}") from error
+        except ValidationError as error:
+            raise WorkbenchError(
+                f"{path} holds no comparison of trainers that this version reads; make it anew: "
+                "workbench train-bench"
+            ) from error
 
     @property
     def plain(self) -> list[TrainRow]:

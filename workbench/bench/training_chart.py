@@ -1,6 +1,6 @@
 """A comparison of trainers as one SVG: speed as bars, loss curves over each other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
@@ -20,6 +20,8 @@ SAID = (
 )
 SMOOTHED = 8  # steps: a batch of few rows has a loss of its own
 
+Inked = tuple[TrainRow, tuple[str, str]]  # a run, its colour and its dash
+
 
 def save_chart(report: TrainReport, path: Path) -> None:
     """Write the picture to `path`, an SVG or an HTML page that holds it.
@@ -30,9 +32,13 @@ def save_chart(report: TrainReport, path: Path) -> None:
     write(svg(report), "Speed and loss of trainers", path)
 
 
-def svg(report: TrainReport) -> str:
-    """Draw the bars, and under them the curves."""
-    shown = sorted((r for r in report.rows if r.name != PLAIN), key=lambda r: -r.ratio)
+def svg(report: TrainReport, names: Collection[str] | None = None, smoothed: int = SMOOTHED) -> str:
+    """Draw the bars, and under them the curves, means of so many steps.
+
+    Of the runs called `names` (None: all), which keep the colours they have among all.
+    """
+    inked = [(row, ink(i)) for i, row in enumerate(fastest_first(report))]
+    shown = [one for one in inked if names is None or one[0].name in names]
     low = HEAD + LINE * (len(shown) + 1) + 50
     height = low + TALL + FOOT
     return "\n".join(
@@ -44,21 +50,19 @@ def svg(report: TrainReport) -> str:
             f'<text x="16" y="44" fill="{GREY}">{SAID}</text>',
             *_bars(report, shown),
             f'<g transform="translate(0,{low})">',
-            *_curves(report, shown),
+            *_curves(report, shown, smoothed),
             "</g>",
             "</svg>",
         ]
     )
 
 
-def _bars(report: TrainReport, shown: Sequence[TrainRow]) -> Iterator[str]:
-    longest = max([1.0, *(row.ratio + 2 * row.error for row in shown)])
+def _bars(report: TrainReport, shown: Sequence[Inked]) -> Iterator[str]:
+    longest = max([1.0, *(row.ratio + 2 * row.error for row, _ in shown)])
     unit = BARS / longest
     plain = report.plain[0]
     rows = [(PLAIN, 1.0, 0.0, f"{plain.samples_s:.1f} samples/s", GREY)]
-    rows += [
-        (row.name, row.ratio, 2 * row.error, _told(row), ink(i)[0]) for i, row in enumerate(shown)
-    ]
+    rows += [(row.name, row.ratio, 2 * row.error, _told(row), colour) for row, (colour, _) in shown]
     for index, (name, ratio, error, told, colour) in enumerate(rows):
         y = HEAD + index * LINE
         yield f'<text x="{NAMES - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
@@ -78,17 +82,20 @@ def _told(row: TrainRow) -> str:
     return f"{told}; x {row.with_compile:.2f} with compiling" if row.compile_s >= 0.1 else told
 
 
-def _curves(report: TrainReport, shown: Sequence[TrainRow]) -> Iterator[str]:
-    values = [value for row in report.rows for value in _smooth(row.losses)]
+def _curves(report: TrainReport, shown: Sequence[Inked], smoothed: int) -> Iterator[str]:
+    drawn = [*report.plain, *(row for row, _ in shown)]
+    curves = [_smooth(row.losses, smoothed) for row in drawn]
+    values = [value for curve in curves for value in curve]
     low, high = min(values), max(values)
     span = high - low or 1.0
     wide = WIDTH - LEFT - 230
 
     def place(step: int, value: float) -> str:
-        x = LEFT + wide * step / max(1, report.steps - SMOOTHED)
+        x = LEFT + wide * step / max(1, report.steps - smoothed)
         return f"{x:.1f},{TALL - (TALL - 20) * (value - low) / span:.1f}"
 
-    yield f'<text x="16" y="0" fill="{GREY}">Training loss, mean of {SMOOTHED} steps, by step; '
+    mean = f", mean of {smoothed} steps" if smoothed > 1 else ""
+    yield f'<text x="16" y="0" fill="{GREY}">Training loss{mean}, by step; '
     yield "grey: transformers' Trainer, a line for each seed</text>"
     for part in range(5):
         value = low + span * part / 4
@@ -97,16 +104,14 @@ def _curves(report: TrainReport, shown: Sequence[TrainRow]) -> Iterator[str]:
         yield f'<text x="{LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{value:.3g}</text>'
     yield f'<text x="{LEFT + wide}" y="{TALL + 20}" text-anchor="end" fill="{GREY}">step '
     yield f"{report.steps}</text>"
-    lines = [(row, GREY, "", 4.0) for row in report.plain]
-    lines += [(row, *ink(i), 1.8) for i, row in enumerate(shown)]
-    for row, colour, dash, width in lines:
-        points = " ".join(place(step, value) for step, value in enumerate(_smooth(row.losses)))
+    pens = [(GREY, "", 4.0) for _ in report.plain] + [(*pen, 1.8) for _, pen in shown]
+    for row, curve, (colour, dash, width) in zip(drawn, curves, pens, strict=True):
+        points = " ".join(place(step, value) for step, value in enumerate(curve))
         faint = ' stroke-opacity="0.35"' if row.name == PLAIN else ""
         yield f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}" '
         yield f'stroke-dasharray="{dash}"{faint}><title>{escape(row.name)}</title></polyline>'
-    for i, row in enumerate(shown):
+    for i, (row, (colour, dash)) in enumerate(shown):
         y, x = 24 + i * 18, LEFT + wide + 24
-        colour, dash = ink(i)
         yield f'<line x1="{x}" x2="{x + 34}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2" '
         yield f'stroke-dasharray="{dash}"/><text x="{x + 42}" y="{y + 4}">{escape(row.name)}</text>'
 
@@ -116,6 +121,11 @@ def ink(index: int) -> tuple[str, str]:
     return INKS[index % len(INKS)], DASHES[index // len(INKS) % len(DASHES)]
 
 
-def _smooth(losses: Sequence[float]) -> list[float]:
-    count = min(SMOOTHED, len(losses))
+def fastest_first(report: TrainReport) -> list[TrainRow]:
+    """The runs of our trainer."""
+    return sorted((row for row in report.rows if row.name != PLAIN), key=lambda row: -row.ratio)
+
+
+def _smooth(losses: Sequence[float], smoothed: int) -> list[float]:
+    count = min(smoothed, len(losses))
     return [sum(losses[i : i + count]) / count for i in range(len(losses) - count + 1)]

@@ -5,10 +5,15 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from workbench.bench.training import PLAIN, TrainReport, TrainRow
+from workbench.bench.training_chart import fastest_first
 from workbench.train.accelerators import accelerators
 from workbench.train.choices import told
 
 SHOWN_S = 0.1  # a shorter start was no compiler's
+LEGEND = (
+    "x: times as fast as transformers' Trainer in the same turns, ± two standard errors; cpu: the "
+    "same in time on the processor, which other processes disturb less. Peak: of the whole process."
+)
 
 
 def training_table(report: TrainReport) -> Table:
@@ -17,21 +22,26 @@ def training_table(report: TrainReport) -> Table:
         title=f"{report.what}: {report.steps} steps of {report.batch} rows, "
         f"{report.threads} thread{'' if report.threads == 1 else 's'}",
         title_justify="left",
-        caption="x: times as fast as transformers' Trainer in the same turns, ± two standard "
-        "errors; cpu: the same in time on the processor, which other processes disturb less. "
-        "Peak: of the whole process.",
+        caption=LEGEND,
         caption_justify="left",
     )
-    compiled = any(row.compile_s >= SHOWN_S for row in report.rows)
-    titles = ["samples/s", "tokens/s", "x", "x cpu", "peak MB", "held-out loss"]
-    table.add_column("run", no_wrap=True)
-    for title in [*titles, *(["compile s", "x with it"] if compiled else [])]:
+    titles, rows = cells(report)
+    table.add_column(titles[0], no_wrap=True)
+    for title in titles[1:-1]:
         table.add_column(title, justify="right")
-    table.add_column("against its seeds")
-    rest = sorted((r for r in report.rows if r.name != PLAIN), key=lambda r: -r.ratio)
-    for row in (*report.plain, *rest):
-        table.add_row(*_cells(row, compiled))
+    table.add_column(titles[-1])
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def cells(report: TrainReport) -> tuple[list[str], list[list[str]]]:
+    """The titles and the rows of the table, without columns of which no row has anything."""
+    compiled = any(row.compile_s >= SHOWN_S for row in report.rows)
+    titles = ["run", "samples/s", "tokens/s", "x", "x cpu", "peak MB", "held-out loss"]
+    titles += [*(["compile s", "x with it"] if compiled else []), "against its seeds"]
+    rows = [*report.plain, *fastest_first(report)]
+    return titles, [_cells(row, compiled) for row in rows]
 
 
 def _cells(row: TrainRow, compiled: bool) -> list[str]:

@@ -23,6 +23,7 @@ from workbench.train.lengths import Rows, first_rows
 from workbench.train.lesson import Lesson
 from workbench.train.memory import out_of_memory
 from workbench.train.proof import differs
+from workbench.train.sharded import shard_on_processors
 from workbench.train.trial import choose, on, unmeasured
 from workbench.train.untouched import untouched
 
@@ -126,6 +127,11 @@ class WorkbenchTrainer(Trainer):
         """Those of transformers, and no scale: a smaller scale is no simpler model."""
         names = super().get_decay_parameter_names(model)
         return [name for name in names if not name.endswith("_scale")]
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As in transformers; FSDP on processors too."""
+        super().create_accelerator_and_postprocess()
+        shard_on_processors(self)
 
     @contextmanager
     def hooked(self, hooks: list[T], hook: T) -> Iterator[None]:

@@ -24,6 +24,7 @@ from workbench.widgets.model_card import ModelCard
 from workbench.widgets.outlier_view import OutlierView
 from workbench.widgets.report_card import ReportCard
 from workbench.widgets.stepper import Stepper
+from workbench.widgets.trainer_view import TrainerView
 from workbench.widgets.training_panel import TrainingPanel
 from workbench.widgets.waterfall_view import WaterfallView
 
@@ -41,6 +42,7 @@ __all__ = [
     "OutlierView",
     "ReportCard",
     "Stepper",
+    "TrainerView",
     "TrainingPanel",
     "WaterfallView",
     "Workbench",
