@@ -10,6 +10,7 @@ from torch import nn
 
 from workbench.graph import fuse
 from workbench.graph.compiled import DONE, Compiled
+from workbench.graph.shortcut import Shortcut
 from workbench.ops import native
 
 
@@ -34,6 +35,8 @@ def compile(model: nn.Module, inputs: Mapping[str, Any] | None = None) -> Compil
 
     before = model._compiled_call_impl
     model.compile(**settings())
+    assert model._compiled_call_impl is not None
+    model._compiled_call_impl = Shortcut(model, model._compiled_call_impl)
     done = Compiled()
     if inputs is not None:
         start = perf_counter()

@@ -61,8 +61,9 @@ class _Segment:
         def run(*values: Tensor) -> None:
             found = [value.data_ptr() for value in values]
             if found != last:
-                for place, pointer in zip(places, found, strict=True):
-                    program.point(place, pointer)
+                for place, pointer, before in zip(places, found, last, strict=True):
+                    if pointer != before:
+                        program.point(place, pointer)
                 last[:] = found
             program.run()
 

@@ -1,5 +1,8 @@
 """A fused graph that is recorded when it comes a second time, and repeated from then on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -13,8 +16,23 @@ from workbench.graph.fuse.record import Repeat, record
 SIZES = 16  # of inputs that are kept, each with memory of its own
 
 
+Call = tuple["Repeated", tuple[Any, ...], Any]  # of which graph, with what, what it gave
+_calls: ContextVar[list[Call] | None] = ContextVar("calls", default=None)
+
+
+@contextmanager
+def called() -> Iterator[list[Call]]:
+    """Write down which graphs are called inside, in this thread."""
+    calls: list[Call] = []
+    token = _calls.set(calls)
+    try:
+        yield calls
+    finally:
+        _calls.reset(token)
+
+
 class Repeated:
-    """What computes `graph`, as often as it likes and from several threads."""
+    """What computes `graph`, as often as one likes and from several threads."""
 
     def __init__(self, graph: fx.GraphModule) -> None:
         self.graph = graph
@@ -25,6 +43,13 @@ class Repeated:
         self.ready: dict[tuple[Any, ...], list[Repeat] | None] = {}
 
     def __call__(self, *inputs: Any) -> Any:
+        made = self._run(inputs)
+        calls = _calls.get()
+        if calls is not None:
+            calls.append((self, inputs, made))
+        return made
+
+    def _run(self, inputs: tuple[Any, ...]) -> Any:
         if not self.recordable:
             return self.graph.forward(*inputs)
         key = (torch.get_num_threads(), *(inputs[i] for i in self.integers))
