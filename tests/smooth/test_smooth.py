@@ -13,6 +13,7 @@ from workbench.errors import WorkbenchError
 from workbench.graph.calls import run
 from workbench.observe import observe
 from workbench.quant import (
+    QuantArgs,
     TransformedLinear,
     dequantize,
     freeze,
@@ -231,6 +232,21 @@ def test_experts_are_smoothed_with_their_router():
     torch.testing.assert_close(now[key], before[key] * group.scales)
     key = "model.layers.0.mlp.gate.weight"
     torch.testing.assert_close(now[key], before[key] * group.scales)
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen3_moe", "gpt_oss"])
+def test_what_experts_multiply_inside_is_listed(name):
+    """Their other weight: quantized modules round no activations where no slot reaches."""
+    model = ZOO[name].model()
+    experts = "model.layers.0.mlp.experts"
+    before = model.state_dict()[f"{experts}.down_proj"].clone()
+    smoothing = smooth(model, observe(model, ZOO[name].batches(1)), 0.6)
+    assert "stays in float" in smoothing.left[f"{experts}.down_proj"]
+    assert f"{experts}.gate_up_proj" not in smoothing.left
+    assert smoothing.reason(experts).endswith(smoothing.left[f"{experts}.down_proj"])
+    assert torch.equal(model.state_dict()[f"{experts}.down_proj"], before)
+    quantize(model, "int8", QuantArgs(granularity="token", dynamic=True))
+    assert not model.get_submodule(experts).rounds_activations
 
 
 def test_norms_that_compute_one_plus_weight_get_the_right_weight():

@@ -57,8 +57,9 @@ class Plan(BaseModel):
             group = smoothing.of(name) if smoothing else None
             how = group.how if group else "none"
             alpha = group.alpha if group and group.how != "skipped" else None
+            reason = smoothing.reason(name) if smoothing else ""
             if isinstance(module, QModule):
-                found = _quantized(name, module, how, alpha, group.reason if group else "")
+                found = _quantized(name, module, how, alpha, reason)
                 layers.append(found.model_copy(update={"numbers": chosen.get(name)}))
             elif isinstance(module, nn.Linear) or why_in_float(module):
                 assert isinstance(module.weight, nn.Parameter)
@@ -75,7 +76,7 @@ class Plan(BaseModel):
                         op_reason=why_in_float(module) or "the recipe leaves this layer in float",
                         bytes=size,
                         float_bytes=size,
-                        reason=group.reason if group else "",
+                        reason=reason,
                     )
                 )
         return cls(recipe=recipe.digest(), layers=tuple(layers))

@@ -15,6 +15,7 @@ from workbench.graph.calls import deviation, run
 from workbench.observe import Entry, Statistics
 from workbench.progress import track
 from workbench.quant import QModule, Transformed, transformed_class
+from workbench.quant.modules import qmodule_for
 from workbench.quant.quantize import check_finite
 from workbench.smooth.alphas import alphas_of
 from workbench.smooth.fold import Change, entry_scales, fold, transform
@@ -45,13 +46,24 @@ class SmoothedGroup:
 
 @dataclass(frozen=True)
 class Smoothing:
-    """The list of what was and was not smoothed."""
+    """The list of what was and was not smoothed.
+
+    `left` has the weights that no group reads with, such as those behind the gate inside experts,
+    by module and parameter, and why.
+    """
 
     groups: list[SmoothedGroup]
+    left: dict[str, str]
 
     def of(self, linear: str) -> SmoothedGroup | None:
         """The group that the linear of this name belongs to."""
         return next((g for g in self.groups if linear in g.linears), None)
+
+    def reason(self, module: str) -> str:
+        """Why what this module reads was smoothed or not, in all of its weights."""
+        group = self.of(module)
+        left = (why for weight, why in self.left.items() if weight.rpartition(".")[0] == module)
+        return "; ".join([*([group.reason] if group else []), *left])
 
 
 def smooth(
@@ -94,7 +106,7 @@ def smooth(
                 groups.append(_smooth_group(trial, entry, value))
     finally:
         model.train(was_training)
-    return Smoothing(groups)
+    return Smoothing(groups, _left(model, statistics))
 
 
 def _check(model: nn.Module, statistics: Statistics) -> None:
@@ -114,6 +126,22 @@ def _check(model: nn.Module, statistics: Statistics) -> None:
                     f"{name} is a {kind}; smooth a float model, once, before quantizing it"
                 )
             check_finite(name, modules[name])
+
+
+def _left(model: nn.Module, statistics: Statistics) -> dict[str, str]:
+    """The weights of the readers that nothing was observed for, and why that does no harm."""
+    read = {(m.module, m.parameter): None for entry in statistics for m in entry.group.matrices}
+    left = {}
+    for name in dict.fromkeys(module for module, _ in read):
+        module = model.get_submodule(name)
+        kind = qmodule_for(module)
+        for parameter in kind.names_in(module) if kind else ():
+            if (name, parameter) not in read:
+                left[f"{name}.{parameter}"] = (
+                    f"what {parameter} multiplies is made inside, and stays in float: "
+                    "there is no rounding that a scale could help"
+                )
+    return left
 
 
 class _Trial:

@@ -82,5 +82,5 @@ def stored_bytes(shape: Sequence[int], args: QuantArgs) -> int:
         blocks = out * (columns // resolved.group_size if resolved.group_size else 1)
     whole_points = resolved.qtype.bits >= 4
     point = 0 if resolved.symmetric else 1 if whole_points else 4
-    shape = 16 if resolved.qtype.packed else 0
-    return out * -(-columns * resolved.qtype.bits // 32) * 4 + blocks * (4 + point) + shape
+    described = 16 if resolved.qtype.packed else 0
+    return out * -(-columns * resolved.qtype.bits // 32) * 4 + blocks * (4 + point) + described
