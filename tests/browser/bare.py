@@ -23,6 +23,7 @@ THEMES = {
         "warn-color1": "#ff9800", "success-color1": "#4caf50", "error-color1": "#f44336",
         "content-link-color": "#64b5f6",
     },
+    "": {},
 }  # fmt: skip
 
 SCRIPT = """
@@ -61,13 +62,13 @@ def state_of(view: View) -> dict[str, Any]:
 
 
 def html(*views: View, theme: str = "light") -> str:
-    """The page; the model of the last view is `window.model`."""
+    """The page; the model of the last view is `window.model`; without a theme no JupyterLab is."""
     variables = "".join(f"--jp-{name}: {value};" for name, value in THEMES[theme].items())
     parts = [
         "<!doctype html><meta charset=utf-8>",
         f"<style>body {{ {variables} margin: 8px; background: var(--jp-layout-color1); }}",
         f"{stylesheet()}</style>",
-        f"<body data-jp-theme-light={str(theme == 'light').lower()}>",
+        f"<body data-jp-theme-light={str(theme == 'light').lower()}>" if theme else "<body>",
     ]
     for view in views:
         state = json.dumps(state_of(view), default=str).replace("<", "\\u003c")

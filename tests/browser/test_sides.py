@@ -1,9 +1,13 @@
 """Two sides on a page of their own: what is drawn of made-up measurements, and how it looks."""
 
+import base64
+import io
+
 import numpy as np
 import pytest
 from bare import html
 from drawn import Plot
+from PIL import Image
 
 import workbench as wb
 from workbench.compare import Comparison, LayerError, Speed, TaskScores, Timing, differences
@@ -175,3 +179,40 @@ def test_the_page_fits_and_every_picture_has_a_table(new_page, view, pictures, t
         assert figure.locator("svg[role=img][aria-label]").count() == 1
         figure.get_by_text("Show as a table").click()
         assert figure.locator("tbody tr").first.is_visible()
+
+
+def test_a_picture_goes_to_both_and_a_flip_of_their_choice_is_marked(new_page, pictures) -> None:
+    content = io.BytesIO()
+    Image.linear_gradient("L").resize((160, 100)).save(content, "PNG")
+    session = wb.Session("pylm")
+    shown = ComparisonView(session)
+    shown.kind = "image-classifier"
+    shown.picture = content.getvalue()
+    ranked = [{"label": name, "probability": 0.4 - i / 10} for i, name in enumerate(("cat", "dog"))]
+    names = {"kind": "image-classifier", "text": "<i>beast</i>.png", "other": ""}
+    shown.answers = {**names, "a": ranked, "b": ranked[::-1]}
+    page = new_page("picture")
+    page.set_content(html(shown))
+    words = page.locator("[data-words=answers]")
+    assert "The choice flips, marked ≠: A takes it for cat, B for dog." in words.inner_text()
+    assert page.locator("[data-variant=A] mark").inner_text() == "cat"
+    assert page.locator("[data-variant=B] td").all_inner_texts()[:3] == ["≠", "dog", "30 %"]
+    image = page.get_by_role("img", name="<i>beast</i>.png")
+    page.wait_for_function("document.querySelector('.qw-picture').naturalWidth === 160")
+    assert image.is_visible()
+    assert not page.get_by_role("button", name="Ask A and B").is_visible()
+    page.locator("[data-view=comparison]").screenshot(path=pictures / "picture.png")
+
+    chooser = page.get_by_label("Picture, PNG or JPEG")
+    small = {"name": "x.png", "mimeType": "image/png", "buffer": content.getvalue()}
+    chooser.set_input_files(small)
+    page.wait_for_function("window.sent.length === 1")
+    sent = page.evaluate("window.sent[0]")
+    assert sent["call"] == "look"
+    assert base64.b64decode(sent["arguments"][1]) == content.getvalue()
+    chooser.set_input_files(small | {"buffer": bytes(2_600_000)})
+    page.wait_for_function("window.sent.length === 2")
+    assert page.evaluate("window.sent[1].arguments") == ["x.png", "", 2_600_000]
+    page.evaluate("""model.set('answers', {...model.get('answers'), b: model.get('answers').a})""")
+    assert words.inner_text() == "Both rank the classes alike."
+    session.close()

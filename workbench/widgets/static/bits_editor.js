@@ -264,7 +264,7 @@ function render({ model, el }) {
     h("div", { class: "qw-row" }, field("Layers like", pattern, "A shell-style pattern over names"), field("get", width), apply, hits, list,
       h("span", { class: "qw-spring" }), undoButtons(model), field("Sorted by", menu("sort", [["error", "damage per byte saved"], ["order", "order in the model"]])), again,
       field("Scales", menu("scales", [["channel", "one for each output"], ["group", "one for each group"], ["affine group", "a group's, with zero point"]]))),
-    h("div", { class: "qw-split" },
+    h("div", { class: "qw-split qw-roomy" },
       h("div", {},
         h("div", { class: "qw-scroll qw-tall" }, h("table", { class: "qw-table qw-bits-table" },
           h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Layer"), h("th", { scope: "col" }, "Bits, with predicted damage"), h("th", { scope: "col", class: "qw-number" }, "Size"), h("th", { scope: "col", class: "qw-number", title: "Predicted damage for each MB saved" }, "Damage / MB saved"))),
