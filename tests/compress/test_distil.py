@@ -16,6 +16,7 @@ import workbench as wb
 from workbench import WorkbenchError
 from workbench.compress import Distillation, Examples, Training, distil, of_layers
 from workbench.models.loaded import LoadedModel
+from workbench.ops.threads import torch_threads
 from workbench.progress import Cancelled
 from workbench.train.distillation import soft_divergence
 
@@ -116,12 +117,12 @@ def test_a_student_learns_all_that_a_teacher_shows(tokenizer, data, tmp_path, sh
     assert all(p.grad is None for p in student.model.parameters())
     back = wb.load(tmp_path / "out")
     assert agree(state(back.model), state(student.model))
-    # Asked again, the run is read and not repeated; another one is refused.
+    # Asked again, with other threads, the run is read and not repeated; another one is refused.
     again = classifier(tokenizer, seed=2, num_hidden_layers=2, **shape)
-    assert (
-        distil(again, *data, tmp_path / "out", teacher=teacher, distillation=ALL, training=FAST)
-        == learned
-    )
+    with torch_threads(torch.get_num_threads() + 1):
+        assert learned == distil(
+            again, *data, tmp_path / "out", teacher=teacher, distillation=ALL, training=FAST
+        )
     assert agree(state(again.model), state(student.model))
     with pytest.raises(WorkbenchError, match="another model, data or settings"):
         distil(student, *data, tmp_path / "out", teacher=teacher, training=FAST)

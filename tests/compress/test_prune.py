@@ -1,6 +1,7 @@
 """Heads and units taken out: what is left computes what the masked model did, and comes back."""
 
 import statistics
+import sys
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from zoo import BASE, GROUPED, ZOO, text
 
 import workbench as wb
@@ -229,6 +231,27 @@ def test_budgets_are_met() -> None:
     with pytest.raises(WorkbenchError, match="of which 3 cannot stay"):
         prune(model, found, Target(heads=3), batches[0])
     assert sum(p.numel() for p in model.parameters()) == whole
+
+
+def test_a_time_is_met_by_the_greatest_share_that_keeps_it(monkeypatch) -> None:
+    """With counted operations, which do not waver, for milliseconds: the next step is too slow."""
+    tried = []
+
+    def work(model, batch) -> float:
+        with FlopCounterMode(display=False) as counted:
+            model(**batch)
+        tried.append(counted.get_total_flops() / 1e6)
+        return tried[-1]
+
+    monkeypatch.setattr(sys.modules["workbench.compress.prune"], "_milliseconds", work)
+    model, batches = case_model("llama")
+    found = scored(model, batches)
+    budget = 0.8 * work(model, batches[0])
+    tried.clear()
+    prune(model, found, Target(latency_ms=budget), batches[0])
+    met = max(cost for cost in tried if cost <= budget)
+    assert met < min(cost for cost in tried if cost > budget)
+    assert work(model, batches[0]) == met
 
 
 def test_a_target_that_leaves_nothing_is_refused_at_the_door() -> None:

@@ -16,6 +16,7 @@ from torch import nn
 from workbench.compress.examples import Examples
 from workbench.errors import WorkbenchError
 from workbench.models.atomic import replacing, write_text
+from workbench.models.digest import content_digest
 from workbench.models.loaded import LoadedModel
 from workbench.train.distillation import Distillation
 
@@ -129,14 +130,10 @@ def _digest(
     training: Training,
 ) -> str:
     """A hash of all that decides the result."""
-    found = hashlib.sha256()
-    for one in (student, *([] if teacher is None else [teacher.model])):
-        for name, tensor in one.state_dict().items():
-            found.update(f"{name} {tuple(tensor.shape)} {tensor.double().sum().item()!r}".encode())
-    how = distillation.model_dump_json() if teacher is not None else ""
-    for text in (train.digest(), held_out.digest(), how, training.model_dump_json()):
-        found.update(text.encode())
-    return found.hexdigest()[:16]
+    parts = [content_digest(student), train.digest(), held_out.digest(), training.model_dump_json()]
+    if teacher is not None:
+        parts += [content_digest(teacher.model), distillation.model_dump_json()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _finished(folder: Path, run: str) -> Learned | None:

@@ -7,20 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import workbench
+from workbench.models.digest import content_digest
 
-
-def content_digest(model: nn.Module) -> str:
-    """A hash of every parameter and buffer of `model`, by name and value."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(
-            tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        )
-    return digest.hexdigest()[:16]
+__all__ = ["content_digest", "data_digest", "result_key", "setting"]
 
 
 def data_digest(batches: Iterable[Mapping[str, Any]]) -> str:
