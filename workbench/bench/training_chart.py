@@ -1,5 +1,6 @@
 """A comparison of trainers as one SVG: speed as bars, loss curves over each other."""
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -12,7 +13,7 @@ INKS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8822
 DASHES = ("", "7 3", "2 3", "9 3 2 3")
 GREY = "#555555"
 WIDTH, LINE, HEAD = 1010, 24, 70
-NAMES, BARS = 210, 560  # where bars begin, and how long the longest is
+NAMES, BARS = 210, 420  # where bars begin, and how long the longest is
 LEFT, TALL, FOOT = 56, 320, 40  # of the plot of losses
 SAID = (
     "Times as fast as transformers' Trainer in the same turns, with two standard errors; longer is "
@@ -89,6 +90,7 @@ def _curves(report: TrainReport, shown: Sequence[Inked], smoothed: int) -> Itera
     low, high = min(values), max(values)
     span = high - low or 1.0
     wide = WIDTH - LEFT - 230
+    digits = max(1, 1 - math.floor(math.log10(span)))
 
     def place(step: int, value: float) -> str:
         x = LEFT + wide * step / max(1, report.steps - smoothed)
@@ -96,12 +98,12 @@ def _curves(report: TrainReport, shown: Sequence[Inked], smoothed: int) -> Itera
 
     mean = f", mean of {smoothed} steps" if smoothed > 1 else ""
     yield f'<text x="16" y="0" fill="{GREY}">Training loss{mean}, by step; '
-    yield "grey: transformers' Trainer, a line for each seed</text>"
+    yield "grey: transformers' Trainer, a line for each seed; equal curves hide each other</text>"
     for part in range(5):
         value = low + span * part / 4
         y = TALL - (TALL - 20) * part / 4
         yield f'<line x1="{LEFT}" x2="{LEFT + wide}" y1="{y:.0f}" y2="{y:.0f}" stroke="#ddd"/>'
-        yield f'<text x="{LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{value:.3g}</text>'
+        yield f'<text x="{LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{value:.{digits}f}</text>'
     yield f'<text x="{LEFT + wide}" y="{TALL + 20}" text-anchor="end" fill="{GREY}">step '
     yield f"{report.steps}</text>"
     pens = [(GREY, "", 4.0) for _ in report.plain] + [(*pen, 1.8) for _, pen in shown]

@@ -1,5 +1,6 @@
 """One training run in a process of its own, that trains when it is told to."""
 
+import os
 import tempfile
 import time
 from multiprocessing.connection import Connection
@@ -67,6 +68,7 @@ def run(pipe: Connection, subject: Subject, variant: Variant, how: dict[str, int
         logging.disable_progress_bar()
         torch.set_num_threads(how["threads"])
         with tempfile.TemporaryDirectory() as folder:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # or others have compiled it already
             trainer = _trainer(subject, variant, how, folder)
             turns = _Turns(pipe, trainer, how["turn"])
             trainer.add_callback(turns)

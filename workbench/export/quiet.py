@@ -6,8 +6,12 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 
-LOGGERS = ("torch.onnx", "transformers.exporters")
+import transformers
+
+_BY_FILE = Path(transformers.__file__).with_name("exporters") / "exporter_dynamo.py"
+LOGGERS = ("torch.onnx", "transformers.exporters", str(_BY_FILE))  # the last is called so
 
 
 @contextmanager

@@ -115,11 +115,15 @@ class WorkbenchTrainer(Trainer):
         return nullcontext() if self.lesson is None else self.lesson.given()
 
     def compute_loss(
-        self, model: nn.Module, inputs: Any, return_outputs: bool = False, **keywords: Any
+        self,
+        model: nn.Module,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
         """The loss as in transformers, or with a teacher that of its lesson."""
         if self.lesson is None:
-            return super().compute_loss(model, inputs, return_outputs, **keywords)
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss, outputs = self.lesson.loss(model, inputs)
         return (loss, outputs) if return_outputs else loss
 

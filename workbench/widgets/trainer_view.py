@@ -32,7 +32,7 @@ class TrainerView(ipywidgets.VBox):
         every = tuple(dict.fromkeys(row.name for row in fastest_first(report)))
         most = max(1, min(FAR, report.steps // 2))
         self.choice = ipywidgets.SelectMultiple(
-            options=every, value=every, rows=min(len(every), 8), description="Runs:"
+            options=every, value=every, rows=max(1, min(len(every), 8)), description="Runs:"
         )
         self.mean = ipywidgets.IntSlider(
             value=min(SMOOTHED, most), min=1, max=most, description="Mean of",

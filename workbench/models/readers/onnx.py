@@ -30,7 +30,7 @@ class Onnx:
         from transformers import AutoTokenizer
         from transformers.exporters.base import ExportedModel
 
-        from workbench.models.onnx_model import OnnxGenerator, OnnxModel, inputs_of
+        from workbench.models.onnx_model import standing_for
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -42,5 +42,4 @@ class Onnx:
             tokenizer = AutoTokenizer.from_pretrained(folder) if has_tokenizer(folder) else None
         except Exception as error:  # protobuf and ONNX Runtime have errors of their own
             raise WorkbenchError(f"the ONNX export in {folder} is damaged: {error}") from error
-        found = OnnxGenerator if "past_key_values" in inputs_of(exported) else OnnxModel
-        return Opened(found(exported).eval(), tokenizer, kind, NOTE)
+        return Opened(standing_for(exported).eval(), tokenizer, kind, NOTE)
