@@ -118,6 +118,12 @@ def test_weights_that_change_are_read_as_they_are(encoder):
         for layer in (mine, its):
             layer.bias += 1.0  # where it lies
         assert torch.equal(call(tokens(0)).last_hidden_state, compiled_once(other))
+        for one in (model, other):
+            one.embeddings.position_ids += 1
+        assert torch.equal(call(tokens(0)).last_hidden_state, compiled_once(other))
+        for one in (model, other):
+            one.embeddings.position_ids = one.embeddings.position_ids - 1
+        assert torch.equal(call(tokens(0)).last_hidden_state, compiled_once(other))
         for layer in (mine, its):
             layer.weight_scale = layer._buffers["weight_scale"] * 2  # elsewhere
         after = call(tokens(0)).last_hidden_state
@@ -190,3 +196,68 @@ def test_blocks_that_are_in_use_at_once_lie_apart():
             apart = one.start + one.size <= other.start or other.start + other.size <= one.start
             assert apart or one is other or not one.meets(other)
     assert arena.numel() < sum(one.size for one in blocks) / 5
+
+
+def test_a_model_that_counts_is_not_repeated_wrongly():
+    """An integer that each call writes to is no constant."""
+
+    class Counts(Step):
+        def __init__(self) -> None:
+            super().__init__(None)
+            self.register_buffer("count", torch.zeros(1, dtype=torch.long))
+
+        def forward(self, x):
+            self.count += 1
+            return self.one(x) * self.count
+
+    model, x = frozen(Counts()), torch.randn(3, 48)
+    call = compiled(model)
+    with torch.no_grad():
+        first, *later = [call(x) for _ in range(5)]
+    for times, one in enumerate(later, 2):
+        torch.testing.assert_close(one, times * first)
+
+
+def test_a_model_compiled_in_place_takes_the_short_way(encoder):
+    model = copy.deepcopy(encoder)
+    torch._dynamo.reset()
+    wb.compile(model)
+    mask = torch.ones_like(tokens(0))
+    mask[:, 5:] = 0
+    with torch.no_grad():
+        expected = [encoder(tokens(seed), mask) for seed in range(3)]
+        for _ in range(3):
+            for seed, truth in enumerate(expected):
+                found = model(tokens(seed), attention_mask=mask)
+                assert type(found) is type(truth)
+                close = torch.cosine_similarity(found[0], truth[0], dim=-1).min()
+                assert close > 0.999
+        [path] = model._compiled_call_impl.paths.values()
+        assert path is not None
+        before = model(tokens(0), attention_mask=mask).last_hidden_state
+        model.encoder.layer[0].output.dense.weight_scale *= 2
+        changed = model(tokens(0), attention_mask=mask).last_hidden_state
+        model.encoder.layer[0].output.dense._buffers["weight_scale"] = (
+            model.encoder.layer[0].output.dense._buffers["weight_scale"] / 2
+        )
+        assert torch.equal(model(tokens(0), attention_mask=mask).last_hidden_state, before)
+    assert not torch.equal(changed, before)
+
+
+def test_models_that_keep_something_take_the_long_way():
+    class Keeps(Step):
+        def __init__(self) -> None:
+            super().__init__(None)
+            self.seen = None
+
+        def forward(self, x):
+            self.seen = x
+            return self.one(x)
+
+    model = frozen(Keeps())
+    torch._dynamo.reset()
+    wb.compile(model)
+    with torch.no_grad():
+        for x in torch.randn(5, 3, 48):
+            model(x)
+            assert model.seen is x

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -23,7 +24,8 @@ from workbench.bench.report import Failure, Report, Row
 from workbench.bench.schemes import Scheme, schemes
 from workbench.bench.subjects import subjects
 from workbench.errors import WorkbenchError
-from workbench.graph.compile import settings
+from workbench.graph.compile import compile  # noqa: A004 - torch's own name
+from workbench.models.loaded import share
 from workbench.ops.threads import torch_threads
 from workbench.progress import track
 
@@ -154,18 +156,25 @@ def _contenders(
     else:
         eager = engine.encoder(model, scheme, inputs)
         if isinstance(engine, ModuleEngine) and (compiled or engine.ours):
-            again = _compiled_encoder(eager, engine.ours)
+            again = _compiled_encoder(eager, inputs, engine.ours)
     made = [_Contender(engine, scheme, False, eager)]
     return made if again is None else [*made, _Contender(engine, scheme, True, again)]
 
 
-def _compiled_encoder(eager: Bind[Run], ours: bool) -> Bind[Run]:
-    """The same through torch.compile, anew for each number of threads: its kernels know it."""
+def _compiled_encoder(eager: Bind[Run], inputs: dict[str, Tensor], ours: bool) -> Bind[Run]:
+    """The same by `workbench.compile`, or torch.compile: anew for each number of threads, which
+    its kernels know."""
 
     def bind(threads: int) -> Run:
         run = eager(threads)
-        how = settings() if ours else {}
-        call = torch.compile(run.call, dynamic=False, **how)
+        call: Callable[[], Any]
+        if ours:
+            assert run.model is not None
+            model = share(run.model)
+            compile(model, inputs)
+            call = partial(model, **inputs)
+        else:
+            call = torch.compile(run.call, dynamic=False)
         return Run(call, run.output, run.bytes)
 
     return bind

@@ -1,10 +1,10 @@
 """Calls of a compiled model that go straight to its graph, for inputs like those of a call before.
 
-torch.compile asks hundreds of questions on each call and fetches each weight through the modules that
-lead to it; memory that the kernels have just pushed out of the caches, which costs a small encoder a
-tenth of its time. Of a call with tensors and constants alone it is written down what of the inputs
-and the weights its graph read and where the outputs went. Each call looks whether the weights are
-those still.
+torch.compile asks hundreds of questions on each call and fetches each weight through the modules
+that lead to it: memory that the kernels have just pushed out of the caches, which costs a small
+encoder a twentieth of its time. Of a call with tensors and constants alone it is written down what
+of the inputs and the weights its graph read and where the outputs went. Each call looks whether the
+weights are those still.
 """
 
 from collections.abc import Callable, Iterator

@@ -27,12 +27,14 @@ Bind = Callable[[int], T]  # threads -> something to run with so many
 class Run:
     """One thing to time: `call` computes on inputs it holds, `output` reads its result.
 
-    `bytes` are those of a whole model, as `Engine.bytes_of` says; a layer has none.
+    `bytes` are those of a whole model, as `Engine.bytes_of` says; a layer has none. `model` is
+    what computes it, where that is a whole torch module.
     """
 
     call: Callable[[], Any]
     output: Callable[[Any], Tensor]
     bytes: int | None = None
+    model: nn.Module | None = None
 
 
 class Layer(ABC):
@@ -148,6 +150,7 @@ class ModuleEngine(Engine):
             lambda: module(**inputs),
             lambda found: plain(found.last_hidden_state),
             tensor_bytes(module),
+            module,
         )
         return lambda _: run
 

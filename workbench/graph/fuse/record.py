@@ -2,11 +2,13 @@
 
 Shapes, and so all arguments of native calls but pointers, follow from the graph's integer inputs.
 What the calls make lies in an arena from then on; what they read that is made elsewhere, weights
-among it, is where each run finds it. Views of what they made need no step at all.
+among it, is where each run finds it. Views of what they made need no step at all, nor do integers
+that follow from sizes and buffers alone, such as positions.
 """
 
 import operator
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,19 +29,44 @@ VIEWS = {
     "unsqueeze", "view", operator.getitem,
 }  # fmt: skip
 
-Repeat = Callable[..., Any]
+CONSTANTS = VIEWS | {  # ops that give the same for the same, and write to nothing
+    "new_ones", "new_zeros", "to", torch.arange, torch.full, torch.gather, torch.ones, torch.zeros,
+    operator.add, operator.and_, operator.ge, operator.gt, operator.le, operator.lt, operator.mul,
+    operator.sub,
+}  # fmt: skip
+
+
+@dataclass
+class Repeat:
+    """A recorded graph, for one call at a time.
+
+    `fixed` are the inputs that it took for constants: places, addresses, versions.
+    """
+
+    run: Callable[..., Any]
+    fixed: list[tuple[int, int, int]]
+
+    def holds(self, inputs: tuple[Any, ...]) -> bool:
+        """Whether those are what they were."""
+        return all(
+            inputs[at].data_ptr() == address and inputs[at]._version == version
+            for at, address, version in self.fixed
+        )
 
 
 def record(
-    graph: fx.GraphModule, natives: set[Any], inputs: tuple[Any, ...]
+    graph: fx.GraphModule, natives: set[Any], inputs: tuple[Any, ...], *, fold: bool = True
 ) -> tuple[Any, Repeat | None]:
     """What `graph` gives for `inputs`, and what gives it again; None where that would not pay.
 
-    `natives` are the functions that call the kernels. What was recorded is for one call at a time.
+    `natives` are the functions that call the kernels. With `fold`, integers among weights are taken
+    for constants.
     """
-    recorder = _Recorder(graph, natives)
+    # Tensors of inference mode have no versions that would tell.
+    recorder = _Recorder(graph, natives, fold and not torch.is_inference_mode_enabled())
     result = recorder.run(*inputs)
-    return result, recorder.finish()
+    run = recorder.finish()
+    return result, None if run is None else Repeat(run, recorder.fixed())
 
 
 class _Segment:
@@ -71,8 +98,10 @@ class _Segment:
 
 
 class _Recorder(fx.Interpreter):
-    def __init__(self, graph: fx.GraphModule, natives: set[Any]) -> None:
+    def __init__(self, graph: fx.GraphModule, natives: set[Any], fold: bool) -> None:
         super().__init__(graph)
+        self.fold = fold
+        self.constants: dict[fx.Node, int] = {}  # inputs too, and how often they were written to
         self.garbage_collect_values = False  # or an address would stand for several values
         self.natives = natives
         self.order = {node: index for index, node in enumerate(graph.graph.nodes)}
@@ -86,10 +115,41 @@ class _Recorder(fx.Interpreter):
             return super().run_node(n)
         with native.recording() as calls:
             result = super().run_node(n)
-        if not self._is_step(n, result, calls):
+        constant = self._is_constant(n, result)
+        if constant:
+            self.constants[n] = result._version if isinstance(result, Tensor) else 0
+        if n.op == "placeholder" or not (constant or self._is_step(n, result, calls)):
             self.steps.append(n)
         self._keep(n, result)
         return result
+
+    def _is_constant(self, node: fx.Node, result: Any) -> bool:
+        """Whether `node` is a size or of integers among the weights, or follows from those."""
+        is_tensor = isinstance(result, Tensor)
+        if not self.fold or (is_tensor and (result.is_inference() or result.is_floating_point())):
+            return False
+        if node.op == "placeholder":
+            told = node.meta.get("tensor_dict", {}).get("_dynamo_static_input_type")
+            return isinstance(result, int) or told == "unguarded"
+        return (
+            is_tensor
+            and node.target in CONSTANTS
+            and all(one in self.constants for one in node.all_input_nodes)
+        )
+
+    def fixed(self) -> list[tuple[int, int, int]]:
+        """The inputs of which constants were made, as `Repeat` has them."""
+        inputs = [node for node in self.order if node.op == "placeholder"]
+        used = {one for node in self.constants for one in node.all_input_nodes}
+        return [
+            (place, self.env[node].data_ptr(), self.constants[node])
+            for place, node in enumerate(inputs)
+            if node in used and isinstance(self.env[node], Tensor)
+        ]
+
+    def _is_untouched(self, node: fx.Node) -> bool:
+        value = self.env[node]
+        return not isinstance(value, Tensor) or value._version == self.constants[node]
 
     def _is_step(self, node: fx.Node, result: Any, calls: native.Written) -> bool:
         """Whether a run needs nothing but the calls that were added for `node`."""
@@ -150,27 +210,31 @@ class _Recorder(fx.Interpreter):
                 block.last = max(block.last, last)
 
     @torch.inference_mode(False)  # runs may write to what is made here, in that mode or not
-    def finish(self) -> Repeat | None:
+    def finish(self) -> Callable[..., Any] | None:
         """The graph of steps, compiled; None where nothing was, or could be, recorded."""
         segments = [step for step in self.steps if isinstance(step, _Segment)]
-        if self.total > MOST or not segments:
+        if self.total > MOST or not segments or not all(map(self._is_untouched, self.constants)):
             return None
         arena = lay_out(list(self.blocks.values()))
         starts = {one: arena.data_ptr() + block.start for one, block in self.blocks.items()}
+        made = (self.env[node] for node in self.constants if node.op != "placeholder")
+        constants = {_storage(value) for value in made}
         graph, copies, held = fx.Graph(), dict[fx.Node, fx.Node](), dict[str, Any]()
 
         def copied(node: fx.Node) -> fx.Node:
-            """`node` in the new graph, or what of the arena stands for it."""
+            """`node` in the new graph, or the tensor that stands for it."""
             if node not in copies:
-                value = self.env[node]
-                held[node.name] = moved(value, arena, self.blocks[_storage(value)])
+                value, constant = self.env[node], node in self.constants
+                place = None if constant else self.blocks[_storage(value)]
+                held[node.name] = value if place is None else moved(value, arena, place)
                 copies[node] = graph.get_attr(node.name)
             return copies[node]
 
         def given(node: fx.Node) -> fx.Node:
             """The same for what leaves the graph, which nobody else may write to."""
-            made = self._is_made(self.env[node])
-            return graph.call_method("clone", (copied(node),)) if made else copied(node)
+            value = self.env[node]
+            own = isinstance(value, Tensor) and _storage(value) in {*self.blocks, *constants}
+            return graph.call_method("clone", (copied(node),)) if own else copied(node)
 
         for step in self.steps:
             if isinstance(step, _Segment):
@@ -185,6 +249,8 @@ class _Recorder(fx.Interpreter):
                 held[node.target] = operator.attrgetter(node.target)(self.module)
         repeat = fx.GraphModule(held, graph)
         repeat.arena = arena
+        for name in held.keys() & repeat._buffers.keys():  # attributes are found sooner
+            vars(repeat)[name] = repeat._buffers.pop(name)
         return repeat.forward  # type: ignore[no-any-return]
 
 

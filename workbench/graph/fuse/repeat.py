@@ -39,6 +39,7 @@ class Repeated:
         inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
         self.integers = [i for i, one in enumerate(inputs) if value(one) is None]
         self.recordable = not any(free_unbacked_symbols(value(n)) for n in graph.graph.nodes)
+        self.fold = True
         # Of each size what repeats it, unless a thread has taken that; None before it is recorded.
         self.ready: dict[tuple[Any, ...], list[Repeat] | None] = {}
 
@@ -58,19 +59,25 @@ class Repeated:
             return self.graph.forward(*inputs)
         ready = self.ready[key]
         if ready is None:
-            self._remember(key, [])
-            result, repeat = record(self.graph, NATIVES, inputs)
-            if repeat is not None:
-                self._remember(key, [repeat])
-            return result
+            return self._record(key, inputs)
         try:
             repeat = ready.pop()
         except IndexError:
             return self.graph.forward(*inputs)
+        if not repeat.holds(inputs):
+            self.fold = False  # what is written to once may be so again
+            return self._record(key, inputs)
         try:
-            return repeat(*inputs)
+            return repeat.run(*inputs)
         finally:
             ready.append(repeat)
+
+    def _record(self, key: tuple[Any, ...], inputs: tuple[Any, ...]) -> Any:
+        self._remember(key, [])
+        result, repeat = record(self.graph, NATIVES, inputs, fold=self.fold)
+        if repeat is not None:
+            self._remember(key, [repeat])
+        return result
 
     def _remember(self, key: tuple[Any, ...], ready: list[Repeat] | None) -> None:
         self.ready[key] = ready
