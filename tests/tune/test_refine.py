@@ -151,14 +151,32 @@ def test_few_batches_will_do_and_none_will_not(tiny_llama, batches, found, monke
 
     class Spy(module.Trials):
         def __init__(self, model, batches, *rest, **more):
-            given.extend(batches)
+            given.append(batches)
             super().__init__(model, batches, *rest, **more)
 
     monkeypatch.setattr(module, "Trials", Spy)
     refine(tiny_llama, batches, found, BUDGET, trials=2, tokens=50)
-    assert given == batches[:2]
+    assert given == [batches[:2], batches[2:]], "to search on, and to have the last word"
     with pytest.raises(wb.WorkbenchError, match="no batches to try allocations on"):
         refine(tiny_llama, [], found, BUDGET)
+
+
+def test_what_is_worse_on_other_batches_is_let_go(tiny_llama, batches, found, monkeypatch):
+    """The search sees the first batch only; the others judge its two starts and its end."""
+    module = sys.modules["workbench.tune.refine"]
+    answers: list[float] = []
+
+    class Scripted(module.Trials):
+        def damage(self, choice):
+            return answers.pop(0) if self.batches[0] is batches[1] else super().damage(choice)
+
+    monkeypatch.setattr(module, "Trials", Scripted)
+    made = {}
+    for best, answers in (("start", [2, 1, 3]), ("end", [2, 3, 1])):
+        made[best] = refine(tiny_llama, batches, found, BUDGET, tokens=40).measured
+        assert not answers
+    assert made["start"]["refined"] == made["start"]["int4 per group affine for all"]
+    assert made["end"]["refined"] < min(v for k, v in made["end"].items() if k != "refined")
 
 
 def test_a_budget_that_nothing_meets_says_the_least(tiny_llama, batches, found):

@@ -39,10 +39,11 @@ def refine(
     these differences says what to move at once, what if half as many layers may move, a quarter,
     and so on; the best of these, as measured, is where the next round starts. The search ends where
     none is better, and after `trials` runs over the first of the batches, as many as hold about
-    `tokens` positions. What comes out is, on these, never worse than what it started from; all is
-    deterministic. Arguments and errors are those of `allocate`; `optimizer` finds the scales as in
-    `sensitivity`.
+    `tokens` positions. As many more, where there are any, have the last word between what was found
+    and what the search could start from. All is deterministic. Arguments and errors are
+    those of `allocate`; `optimizer` finds the scales as in `sensitivity`.
     """
+    batches = list(batches)
     few = _first(batches, tokens)
     if not few:
         raise WorkbenchError("no batches to try allocations on: give at least one")
@@ -51,18 +52,25 @@ def refine(
     if trials < 1:
         return allocated(sensitivity, program, budget, predicted)
     kinds = sensitivity.candidates
-    tried = Trials(model, few, kinds, optimizer, by_logits=sensitivity.measure == "kl")
-    search = Search(program, budget.limit, lambda p: tried.damage(program.choice(p)), trials)
+
+    def damage_on(some: Sequence[Mapping[str, Any]]) -> Callable[[Picked], float]:
+        tried = Trials(model, some, kinds, optimizer, by_logits=sensitivity.measure == "kl")
+        return lambda picked: tried.damage(program.choice(picked))
+
+    search = Search(program, budget.limit, damage_on(few), trials)
     starts = {"as predicted": predicted} | _alike(program, budget.limit)
     for start in starts.values():
         search.damage(start)
+    starts = {name: start for name, start in starts.items() if start in search.seen}
     best = search.descend(min(search.seen, key=search.seen.__getitem__))
-    measured = {name: search.seen[p] for name, p in starts.items() if p in search.seen}
+    if others := _first(batches[len(few) :], tokens):  # few tokens favour what is made for them
+        best = min(dict.fromkeys((*starts.values(), best)), key=damage_on(others))
+    measured = {name: search.seen[start] for name, start in starts.items()}
     measured["refined"] = search.seen[best]
     return allocated(sensitivity, program, budget, best, measured)
 
 
-def _first(batches: Iterable[Mapping[str, Any]], tokens: int) -> list[Mapping[str, Any]]:
+def _first(batches: Sequence[Mapping[str, Any]], tokens: int) -> list[Mapping[str, Any]]:
     """As many of the first batches as hold so many positions, one at least."""
     kept: list[Mapping[str, Any]] = []
     for batch in batches:
