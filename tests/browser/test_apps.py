@@ -26,18 +26,18 @@ def kernels_of(process: psutil.Process) -> list[psutil.Process]:
 
 def test_page_asks_no_other_host_and_once_for_the_state_of_all_widgets(visit, address) -> None:
     asked, said = [], []
+
+    def keep(frame: str | bytes) -> None:
+        said.append(frame.encode() if isinstance(frame, str) else frame)
+
     page, _ = visit()
     page.on("request", lambda request: asked.append(request.url))
-    page.on("websocket", lambda socket: socket.on("framesent", said.append))
+    page.on("websocket", lambda socket: socket.on("framesent", keep))
     page.reload()
     page.wait_for_selector(LIVE, state="attached")
     assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []
-    methods = [found for frame in said for found in re.findall(rb"request_states?", _bytes(frame))]
+    methods = [found for frame in said for found in re.findall(rb"request_states?", frame)]
     assert methods == [b"request_states"]
-
-
-def _bytes(frame: str | bytes) -> bytes:
-    return frame.encode() if isinstance(frame, str) else frame
 
 
 def test_address_chooses_and_what_it_may_not_is_shown_as_text(visit, pictures) -> None:
@@ -124,7 +124,8 @@ def test_report_card_measures_and_prints(visit, pictures) -> None:
     float_, quantized = (float(row.get_attribute(f"data-{key}")) for key in ("float", "quantized"))
     assert float_ < quantized < 1.05 * float_
     assert page.locator("[data-view=report] tr[data-layer]").count() == 29
-    page.set_viewport_size({"width": 1280, "height": 1100})
+    page.locator("[data-view=report] .qw-job").wait_for(state="hidden")  # speed comes last
+    page.set_viewport_size({"width": 1280, "height": 1500})
     page.locator("[data-view=report]").screenshot(path=pictures / "report.png")
     page.emulate_media(media="print")
     assert not page.get_by_role("button", name="Make the card").is_visible()

@@ -77,21 +77,23 @@ CLIPPED = """() => [...document.querySelectorAll('section.qw')].flatMap((section
 
 
 @pytest.fixture(scope="module")
-def views():
-    """Every view of the workbench over an observed model."""
+def page(new_page):
+    """Every view of the workbench over an observed model, on a page without JupyterLab."""
     session = wb.Session("pylm-outliers")
     session.observe()
     bench = Workbench(session)
-    yield [bench.stepper, *bench.views.values()]
+    views = [bench.stepper, *bench.views.values()]
+    made = new_page("host")
+    made.set_viewport_size({"width": 1100, "height": 900})
+    made.set_content(html(*views, theme=""))
+    made.wait_for_selector("[data-view=outliers] svg[data-y0]")
+    made.wait_for_function(f"document.querySelectorAll('.view section').length === {len(views)}")
+    yield made
     session.close()
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_all_views_draw_and_read_well_without_jupyterlab(new_page, views, pictures, host) -> None:
-    page = new_page(f"host-{host}")
-    page.set_viewport_size({"width": 1100, "height": 900})
-    page.set_content(html(*views, theme=""))
-    page.wait_for_selector("[data-view=outliers] svg[data-y0]")
+def test_all_views_read_well_and_are_whole_without_jupyterlab(page, pictures, host) -> None:
     name, variables = HOSTS[host]
     page.evaluate("name => { document.body.className = name }", name)
     page.evaluate("own => { document.documentElement.style = own }", variables)

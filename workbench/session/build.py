@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ def evaluation_batches(
     if samples is None and loaded.kind not in BY_SENTENCE:
         samples = EVALUATION_SAMPLES
     pictures = recipe.calibration.images
-    own = {} if pictures is None else {"images": pictures}
+    own: dict[str, Any] = {} if pictures is None else {"images": pictures}
     return loaded.batches("evaluation", samples=samples, seed=recipe.seed, **own)
 
 

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -159,18 +160,18 @@ class ComparisonView(View):
         self.measured = drawn(found) if found else {}
 
     def _answered(self, a: str, b: str, text: str, other: str) -> Answers:
-        asked = {"text": text, "other": other}
-        return self._asked(a, b, asked, lambda *models: answered(*models, text, other))
+        ask = partial(answered, text=text, other=other)
+        return self._asked(a, b, {"text": text, "other": other}, ask)
 
     def _looked(self, a: str, b: str, name: str, content: bytes) -> Answers:
         seen = decoded(content, repr(name))
-        small = seen.copy()
-        small.thumbnail((SHOWN, SHOWN))
-        written = io.BytesIO()
-        small.save(written, "PNG")
-        self.picture = written.getvalue()
-        asked = {"text": name, "other": ""}
-        return self._asked(a, b, asked, lambda *models: pictured(*models, seen))
+        found = self._asked(a, b, {"text": name, "other": ""}, partial(pictured, picture=seen))
+        if self.answers == found:
+            small, written = seen.copy(), io.BytesIO()
+            small.thumbnail((SHOWN, SHOWN))
+            small.save(written, "PNG")
+            self.picture = written.getvalue()
+        return found
 
     def _asked(
         self, a: str, b: str, asked: Answers, ask: Callable[[Any, Any, Any], Answers]

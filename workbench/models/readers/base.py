@@ -130,7 +130,7 @@ def model_class(config: Any, exact: bool = False) -> tuple[Any, Kind]:
 
     names = getattr(config, "architectures", None) or []
     kinds = (kind for head, kind in HEADS.items() if any(name.endswith(head) for name in names))
-    kind = next(kinds, "encoder")
+    kind: Kind = next(kinds, "encoder")
     known = getattr(transformers, names[0], None) if names and exact else None
     if known is not None:
         return known, kind
