@@ -44,7 +44,10 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         help="for the models, and the figures as waterfall.json",
     )  # fmt: skip
     compress.add_argument(
-        "--chart", type=Path, metavar="FILE", help="the picture (.svg), or with its table (.html)"
+        "--chart",
+        type=Path,
+        metavar="FILE",
+        help="the factors (.svg), or a page with accuracy against time and tables (.html)",
     )
     compress.set_defaults(command=_compress)
 
