@@ -2,9 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from accelerate import PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
-
 if TYPE_CHECKING:
     from workbench.train.trainer import WorkbenchTrainer
 
@@ -14,6 +11,9 @@ def shard_on_processors(trainer: "WorkbenchTrainer") -> None:
 
     torch's `fully_shard` works over gloo as well; all else is accelerate's own.
     """
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+
     state = trainer.accelerator.state
     if trainer.args.fsdp_plugin_args is None or state.distributed_type != DistributedType.MULTI_CPU:
         return
