@@ -2,9 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from accelerate import PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
-
 if TYPE_CHECKING:
     from workbench.train.trainer import WorkbenchTrainer
 
@@ -14,10 +11,14 @@ def shard_on_processors(trainer: "WorkbenchTrainer") -> None:
 
     torch's `fully_shard` works over gloo as well; all else is accelerate's own.
     """
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+
     state = trainer.accelerator.state
-    if trainer.args.fsdp_plugin_args is None or state.distributed_type != DistributedType.MULTI_CPU:
+    asked = getattr(trainer.args, "fsdp_plugin_args", None)
+    if asked is None or state.distributed_type != DistributedType.MULTI_CPU:
         return
-    state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
+    state.fsdp_plugin = FullyShardedDataParallelPlugin(**asked)
     for one in (state, PartialState()):  # each new state of accelerate copies from the second
         one.distributed_type = DistributedType.FSDP
     trainer.is_fsdp_enabled = True
