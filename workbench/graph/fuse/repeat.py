@@ -13,7 +13,7 @@ from workbench.graph.fuse.direct import FUNCTIONS
 from workbench.graph.fuse.match import value
 from workbench.graph.fuse.record import Repeat, record
 
-SIZES = 16  # of inputs that are kept, each with memory of its own
+SIZES = 8  # of inputs that are kept, each with memory of its own
 
 
 Call = tuple["Repeated", tuple[Any, ...], Any]  # of which graph, with what, what it gave
