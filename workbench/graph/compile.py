@@ -23,8 +23,8 @@ def compile(model: nn.Module, inputs: Mapping[str, Any] | None = None) -> Compil
     native kernels are missing, or the model cannot be traced in one piece, it stays as it was and
     the answer says why. `model.compile(...)` undoes it by compiling another way.
 
-    Without gradients, calls may no longer look whether modules are what they were when compiled:
-    after replacing one, compile again.
+    Without gradients, calls may no longer look whether modules and their configuration are what
+    they were when compiled: after changing those, compile again. Weights may change at any time.
     """
     problem = native.status().problem
     if problem is not None:

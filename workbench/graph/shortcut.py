@@ -106,9 +106,10 @@ def _path(
     model: nn.Module, values: Any, found: Any, graph: Repeated, inputs: Any, made: Any
 ) -> _Path | None:
     """The way from `values` to what was `found`; None where more than tensors took part."""
-    weights = {id(x): x for holder, _, x in _weights(model)}
+    weights = {id(x) for _, _, x in _weights(model)}
     given = {id(x): index for index, x in enumerate(values) if type(x) is Tensor}
-    places = [at for at in _weights(model) if any(at[2] is x for x in inputs)]
+    read = {id(x) for x in inputs}
+    places = [at for at in _weights(model) if id(at[2]) in read]
     leaves, form = tree_flatten(found)
     sources = {id(x): index for index, x in enumerate(made)}
     if not all(type(x) is int or id(x) in weights or id(x) in given for x in inputs):

@@ -4,9 +4,10 @@
 
 Layers that read one input (q, k and v, or gate and up) quantize it once, and take with them the
 norm or product that makes the input and the ReLU, GELU or SiLU behind them; attention and rotary
-embeddings are ops that read and write what the layers do, where it lies. What is left runs op by op
-as it is, or goes to another backend with `options={"inner": "inductor"}` (or the name of any). The
-model itself is as before, and so is training, where nothing is fused.
+embeddings are ops that read and write what the layers do, where it lies. From the second time that
+a size comes, native ops that follow each other are one call. What is left runs op by op as it is,
+or all goes to another backend with `options={"inner": "inductor"}` (or the name of any). The model
+itself is as before, and so is training, where nothing is fused.
 """
 
 from collections.abc import Callable, Iterator

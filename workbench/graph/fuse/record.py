@@ -21,9 +21,7 @@ from workbench.graph.fuse.match import without_dropout
 from workbench.ops import native
 from workbench.ops.program import Program, pointers_of
 
-MOST = (
-    2**27
-)  # bytes made in a run: where there are more, kernels take the time, not what calls them
+MOST = 2**26  # bytes made in a run: beyond, kernels take the time and not what calls them
 VIEWS = {
     "contiguous", "expand", "flatten", "permute", "reshape", "squeeze", "transpose", "unflatten",
     "unsqueeze", "view", operator.getitem,
@@ -176,9 +174,10 @@ class _Recorder(fx.Interpreter):
             size = one.untyped_storage().nbytes()
             self.blocks[_storage(one)] = Block(size, self.order[node], self.order[node])
             self.total += size
-        if not self.steps or not isinstance(self.steps[-1], _Segment):
-            self.steps.append(_Segment())
-        segment = self.steps[-1]
+        segment = self.steps[-1] if self.steps else None
+        if not isinstance(segment, _Segment):
+            segment = _Segment()
+            self.steps.append(segment)
         for call, places in zip(calls, found, strict=True):
             start = len(segment.program.memory)
             segment.program.add(*call)

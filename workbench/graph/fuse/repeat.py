@@ -6,15 +6,14 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from workbench.graph.fuse.direct import FUNCTIONS
-from workbench.graph.fuse.match import value
 from workbench.graph.fuse.record import Repeat, record
 
-SIZES = 16  # of inputs that are kept, each with memory of its own
-
+SIZES = 8  # of inputs that are kept, each with memory of its own
+_SYMBOLIC = (Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)
 
 Call = tuple["Repeated", tuple[Any, ...], Any]  # of which graph, with what, what it gave
 _calls: ContextVar[list[Call] | None] = ContextVar("calls", default=None)
@@ -36,9 +35,13 @@ class Repeated:
 
     def __init__(self, graph: fx.GraphModule) -> None:
         self.graph = graph
-        inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
-        self.integers = [i for i, one in enumerate(inputs) if value(one) is None]
-        self.recordable = not any(free_unbacked_symbols(value(n)) for n in graph.graph.nodes)
+        found = [(node.op, node.meta.get("example_value")) for node in graph.graph.nodes]
+        inputs = [one for op, one in found if op == "placeholder"]
+        self.integers = [i for i, one in enumerate(inputs) if isinstance(one, int | torch.SymInt)]
+        # Sizes may not depend on data.
+        self.recordable = all(isinstance(one, Tensor | int | torch.SymInt) for one in inputs) and (
+            not any(free_unbacked_symbols(one) for _, one in found if isinstance(one, _SYMBOLIC))
+        )
         self.fold = True
         # Of each size what repeats it, unless a thread has taken that; None before it is recorded.
         self.ready: dict[tuple[Any, ...], list[Repeat] | None] = {}
