@@ -40,7 +40,7 @@ def decoded(content: bytes, name: str) -> "Image":
     Raises WorkbenchError where it is something else, damaged, or of more than 25 million pixels.
     """
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ModuleNotFoundError as error:
         raise WorkbenchError(
             "pictures need Pillow, which is not installed: run "
@@ -55,6 +55,10 @@ def decoded(content: bytes, name: str) -> "Image":
         raise WorkbenchError(
             f"{name} is too large a picture ({error}); allowed: {MOST_PIXELS:,} pixels: make it "
             "smaller, as the model will in any case."
+        ) from error
+    except UnidentifiedImageError as error:
+        raise WorkbenchError(
+            f"{name} cannot be read as a picture; give a whole PNG or JPEG file."
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise WorkbenchError(
