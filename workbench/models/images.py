@@ -1,7 +1,6 @@
 """Pictures that a user brings: opened within limits, split by content, made into batches."""
 
 import io
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,9 @@ def processor_in(folder: Path) -> Any:
     from transformers import AutoImageProcessor  # slow to import
 
     try:
-        return AutoImageProcessor.from_pretrained(folder, backend="pil")  # as exact as it is told
+        return AutoImageProcessor.from_pretrained(
+            folder, backend="pil"
+        )  # the same bits with and without torchvision
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise WorkbenchError(f"the image processor in {folder} is damaged: {error}") from error
 
@@ -38,19 +39,26 @@ def decoded(content: bytes, name: str) -> "Image":
 
     Raises WorkbenchError where it is something else, damaged, or of more than 25 million pixels.
     """
-    from PIL import Image, ImageOps
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(content), formats=FORMATS)
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ModuleNotFoundError as error:
+        raise WorkbenchError(
+            "pictures need Pillow, which is not installed: run "
+            "`pip install 'quantization-workbench[images]'`."
+        ) from error
+    try:
+        picture = Image.open(io.BytesIO(content), formats=FORMATS)
         if picture.width * picture.height > MOST_PIXELS:
             raise Image.DecompressionBombError(f"{picture.width} x {picture.height} pixels")
         return ImageOps.exif_transpose(picture).convert("RGB")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise WorkbenchError(
             f"{name} is too large a picture ({error}); allowed: {MOST_PIXELS:,} pixels: make it "
             "smaller, as the model will in any case."
+        ) from error
+    except UnidentifiedImageError as error:
+        raise WorkbenchError(
+            f"{name} cannot be read as a picture; give a whole PNG or JPEG file."
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise WorkbenchError(
