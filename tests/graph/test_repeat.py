@@ -244,6 +244,25 @@ def test_a_model_compiled_in_place_takes_the_short_way(encoder):
     assert not torch.equal(changed, before)
 
 
+def test_one_tensor_given_twice_is_not_two():
+    class Adds(Step):
+        def __init__(self) -> None:
+            super().__init__(None)
+
+        def forward(self, x, y):
+            return self.one(x) + y
+
+    model = frozen(Adds())
+    torch._dynamo.reset()
+    a, b = torch.randn(2, 3, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(a, a), model(a, b)
+        wb.compile(model)
+        for _ in range(3):
+            for found, truth in zip((model(a, a), model(a, b)), expected, strict=True):
+                torch.testing.assert_close(found, truth)
+
+
 def test_models_that_keep_something_take_the_long_way():
     class Keeps(Step):
         def __init__(self) -> None:

@@ -51,11 +51,13 @@ class Shortcut:
         if torch.is_grad_enabled() or self.model.training:
             return None
         kinds: list[Any] = []
-        for value in values:
+        first: dict[int, int] = {}
+        for index, value in enumerate(values):
             if type(value) is Tensor:
                 if not value.is_cpu or is_watched(value):
                     return None
-                kinds.append((value.shape, value.stride(), value.dtype))
+                same = first.setdefault(id(value), index)  # given twice, graphs read it once
+                kinds.append((value.shape, value.stride(), value.dtype, same))
             elif value is None or isinstance(value, bool | int | float | str):
                 kinds.append((type(value), value))
             else:
