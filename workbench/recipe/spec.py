@@ -316,8 +316,9 @@ class Recipe(_Spec):
             raise WorkbenchError(f"the recipe cannot be written to {path}: {error}") from error
 
     def digest(self) -> str:
-        """A hash that equal recipes share."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """A hash that equal recipes share, and that fields not yet thought of will not change."""
+        said = self.model_dump(mode="json", exclude_defaults=True) | {"version": self.version}
+        canonical = json.dumps(said, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def to_code(self) -> str:
