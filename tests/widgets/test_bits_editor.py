@@ -30,7 +30,9 @@ def test_rows_have_exact_sizes_and_reasons(editor) -> None:
     rows = {row["name"]: row for row in editor.rows}
     up = rows["model.layers.0.mlp.up_proj"]  # 48 x 32, one scale for each output
     assert up["float_bytes"] == 48 * 32 * 4
-    assert up["bytes"] == {str(b): 48 * (32 * b // 8 + 4) for b in (2, 3, 4, 6, 8)}
+    said = {b: 48 * (32 * b // 8 + 4) for b in (2, 3, 4, 6, 8)}
+    # Packed weights are saved with their shape, two int64.
+    assert up["bytes"] == {str(b): size + 16 * (b < 8) for b, size in said.items()}
     assert "skip leaves the layer in float" in up["refused"]["16"]
     head = rows["lm_head"]
     assert head["bytes"] == {}
