@@ -35,6 +35,13 @@ def test_the_core_loads_no_widgets() -> None:
     assert not {"ipywidgets", "anywidget", "jupyterlab"} & set(loaded)
 
 
+def test_the_widgets_load_neither_trainers_nor_compilers() -> None:
+    """A visitor would wait for them; one of them reserves half of what a kernel may allocate."""
+    loaded = python("import sys, workbench.widgets; print(*sys.modules)").split()
+    assert "torch" in loaded
+    assert not {"transformers.trainer", "pyarrow", "torch._dynamo"} & set(loaded)
+
+
 @pytest.mark.parametrize("first", ["Session", "smooth", "load", "Recipe"])
 def test_verbs_are_functions_whatever_was_imported_before(first) -> None:
     """A subpackage of the same name must not take the function's place."""

@@ -16,7 +16,8 @@ from workbench.progress import Cancelled, reporting
 
 # Functions that share their module's name come from that module: mypy would confuse the two.
 if TYPE_CHECKING:
-    from workbench.bench.training import TrainReport, train_bench
+    from workbench.bench.training import train_bench
+    from workbench.bench.training_report import TrainReport
     from workbench.bench.training_subjects import Material
     from workbench.compare import Comparison, Difference, TaskScores, compare, differences, evaluate
     from workbench.compress.distil import distil
@@ -84,7 +85,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "workbench.bench.training": ("TrainReport", "train_bench"),
+    "workbench.bench.training": ("train_bench",),
+    "workbench.bench.training_report": ("TrainReport",),
     "workbench.bench.training_subjects": ("Material",),
     "workbench.compare": (
         "Comparison",

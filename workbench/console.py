@@ -43,7 +43,7 @@ from workbench.waterfall import Waterfall
 from workbench.waterfall import page as waterfall_page
 
 if TYPE_CHECKING:
-    from workbench.bench.training import TrainReport
+    from workbench.bench.training_report import TrainReport
 
 WIDE = 120  # columns where the output is no terminal, so that a log keeps its tables whole
 

@@ -1,6 +1,6 @@
 """A comparison of trainers that nobody ran."""
 
-from workbench.bench.training import PLAIN, TrainReport, TrainRow
+from workbench.bench.training_report import PLAIN, TrainReport, TrainRow
 
 
 def row(name: str, ratio: float = 1.0, held_out: float = 2.0, **values) -> TrainRow:

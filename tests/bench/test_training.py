@@ -8,7 +8,8 @@ import torch
 
 from tests.bench.made_report import made_report
 from workbench.bench import training_chart
-from workbench.bench.training import PLAIN, TrainReport, train_bench
+from workbench.bench.training import train_bench
+from workbench.bench.training_report import PLAIN, TrainReport
 from workbench.bench.training_subjects import Material
 from workbench.bench.training_tables import training_sentences, training_table
 from workbench.cli import main

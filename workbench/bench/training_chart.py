@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from workbench.bench.chart import check, write
-from workbench.bench.training import PLAIN, TrainReport, TrainRow
+from workbench.bench.training_report import PLAIN, TrainReport, TrainRow
 
 # Colours that those who see fewer of them tell apart (Okabe and Ito).
 INKS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#117733")

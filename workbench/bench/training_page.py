@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from html import escape
 
-from workbench.bench.training import PLAIN, TrainReport
 from workbench.bench.training_chart import SMOOTHED, svg
+from workbench.bench.training_report import PLAIN, TrainReport
 from workbench.bench.training_tables import LEGEND, cells, training_sentences
 
 

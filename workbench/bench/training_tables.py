@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from workbench.bench.training import PLAIN, TrainReport, TrainRow
 from workbench.bench.training_chart import fastest_first
+from workbench.bench.training_report import PLAIN, TrainReport, TrainRow
 from workbench.train.accelerators import accelerators
 from workbench.train.choices import told
 

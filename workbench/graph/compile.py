@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workbench.graph import fuse
 from workbench.graph.compiled import DONE, Compiled
-from workbench.graph.shortcut import Shortcut
 from workbench.ops import native
 
 
@@ -31,7 +29,11 @@ def compile(model: nn.Module, inputs: Mapping[str, Any] | None = None) -> Compil
         return Compiled(problem=problem)
     if hasattr(model, "generate") and getattr(model, "can_generate", lambda: False)():
         _prepare_generation(model)
-    from torch._dynamo.exc import TorchDynamoException  # a second that only compiling is worth
+    # A second of imports that only compiling is worth.
+    from torch._dynamo.exc import TorchDynamoException
+
+    from workbench.graph import fuse
+    from workbench.graph.shortcut import Shortcut
 
     before = model._compiled_call_impl
     model.compile(**settings())

@@ -3,9 +3,9 @@
 import ipywidgets
 import traitlets as t
 
-from workbench.bench.training import TrainReport
 from workbench.bench.training_chart import SMOOTHED, fastest_first
 from workbench.bench.training_page import html
+from workbench.bench.training_report import TrainReport
 from workbench.errors import WorkbenchError
 
 FAR = 64  # steps; a longer mean hides what a curve does
