@@ -121,7 +121,9 @@ def test_several_recipes_share_what_is_alike_and_are_measured_together(
     monkeypatch.setattr(steps, "distil", distil)
     recipes = {
         "wide": other(engines=["workbench"]),
-        "slim": other(engines=["workbench compiled"], pruning={"heads": 0.34, "units": 0.25}),
+        "slim": other(
+            engines=["workbench", "workbench compiled"], pruning={"heads": 0.34, "units": 0.25}
+        ),
     }
     found = wb.compress(recipes, folder / "curve")
     assert taught == ["wide/student", "wide/pruned", "slim/pruned"]
@@ -132,10 +134,11 @@ def test_several_recipes_share_what_is_alike_and_are_measured_together(
         ("wide: student, pruned", "wide: student"),
         ("wide: int8, workbench", "wide: student, pruned"),
         ("slim: student, pruned", "wide: student"),
+        ("slim: int8, workbench", "slim: student, pruned"),
         ("slim: int8, workbench compiled", "slim: student, pruned"),
     ]
     assert found.rows[5].parameters < found.rows[3].parameters
-    eager, compiled = found.rows[5:]
+    eager, compiled = found.rows[6:]
     assert sum(eager.right[i] != compiled.right[i] for i in range(20)) <= 2
     assert found.rows[4] in found.judged
     strange = {"wide": recipe, "late": other(threads=2)}
