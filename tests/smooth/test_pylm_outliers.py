@@ -37,6 +37,7 @@ def static(lm, statistics, calibration, alpha):
     return model
 
 
+@pytest.mark.exhaustive  # notebooks/outlier_smoothing.ipynb asserts it on less text
 def test_too_little_and_too_much_alpha_both_cost(lm, statistics, calibration) -> None:
     text = lm.batches("evaluation")
     loss = perplexity(lm.model, text).loss
