@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.compare import machine, versions
-from workbench.errors import WorkbenchError
 from workbench.models.atomic import write_text
+from workbench.models.document import read_document
 
 PLAIN = "transformers"
 
@@ -59,15 +59,12 @@ class TrainReport(BaseModel):
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote; raises WorkbenchError where the file is something else."""
-        try:
-            return cls.model_validate_json(Path(path).read_bytes())
-        except OSError as error:
-            raise WorkbenchError(f"{path} cannot be read: {error.strerror}") from error
-        except ValidationError as error:
-            raise WorkbenchError(
-                f"{path} holds no comparison of trainers that this version reads; make it anew: "
-                "workbench train-bench"
-            ) from error
+        return read_document(
+            cls,
+            path,
+            "{path} holds no comparison of trainers that this version reads; make it anew: "
+            "workbench train-bench",
+        )
 
     @property
     def plain(self) -> list[TrainRow]:

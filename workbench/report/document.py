@@ -5,11 +5,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from workbench.compare import Comparison
-from workbench.errors import WorkbenchError
 from workbench.models.atomic import write_text
+from workbench.models.document import read_document
 from workbench.recipe import Plan
 from workbench.scoreboard import Judged
 
@@ -66,17 +66,12 @@ class Report(BaseModel):
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote; raises WorkbenchError where the file is something else."""
-        try:
-            return cls.model_validate_json(Path(path).read_bytes())
-        except OSError as error:
-            raise WorkbenchError(f"{path} cannot be read: {error.strerror}") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "document"
-            raise WorkbenchError(
-                f"{path} is not a report that this version reads ({where}: {first['msg']}); "
-                "make it anew from its recipe"
-            ) from error
+        return read_document(
+            cls,
+            path,
+            "{path} is not a report that this version reads ({reason}); "
+            "make it anew from its recipe",
+        )
 
     @staticmethod
     def is_one(path: Path) -> bool:

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from workbench import metrics
-from workbench.errors import WorkbenchError
 from workbench.models.atomic import write_text
+from workbench.models.document import read_document
 
 REQUESTS = 100_000_000  # what a cost is told for, as FastFormers does
 HOUR = 3600.0
@@ -162,14 +162,11 @@ class Waterfall(BaseModel):
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote; raises WorkbenchError where the file is something else."""
-        try:
-            return cls.model_validate_json(Path(path).read_bytes())
-        except OSError as error:
-            raise WorkbenchError(f"{path} cannot be read: {error.strerror}") from error
-        except ValidationError as error:
-            raise WorkbenchError(
-                f"{path} is no waterfall that this version reads; make it anew: workbench compress"
-            ) from error
+        return read_document(
+            cls,
+            path,
+            "{path} is no waterfall that this version reads; make it anew: workbench compress",
+        )
 
     def _repr_html_(self) -> str:
         from workbench.waterfall.page import html
