@@ -33,10 +33,10 @@ def test_the_command_times_every_step(tmp_path, monkeypatch, capsys) -> None:
     arguments += ["--instances", "1", "--engines", "workbench"]
     assert main([*arguments, "--json", str(figures), "--chart", str(picture)]) == 0
     found = wb.Waterfall.load(figures)
-    assert [len(row.milliseconds) for row in found.rows] == [2, 2, 6, 6, 6, 6]
+    assert [len(row.milliseconds) for row in found.rows] == [2, 2, 6, 6, 6, 6, 6]
     assert found.rows[0].milliseconds.keys() == found.rows[1].milliseconds.keys()
     assert all(row.right is None for row in found.rows)
-    assert found.rows[-1].instances.instances == 1
+    assert [row.instances.batch for row in found.rows[-2:]] == [1, 4]
     assert found.rows[3].parameters < found.rows[2].parameters < found.rows[0].parameters
     assert "random" in capsys.readouterr().out
     assert picture.read_text().startswith("<svg")

@@ -113,9 +113,15 @@ def test_a_sample_is_spread_over_the_lengths() -> None:
     assert [len(rows[i]["input_ids"]) for i in sample_by_length(rows, 3)] == [5, 2, 8]
     with pytest.raises(WorkbenchError, match="sample of 0"):
         sample_by_length(rows, 0)
-    padded = request(rows[1], 4, pad=7)
-    assert padded["input_ids"].tolist() == [[0, 7, 7, 7]]
+
+
+def test_requests_are_padded_to_a_length_or_to_the_longest_of_a_batch() -> None:
+    padded = request([{"input_ids": [5]}], 4, pad=7)
+    assert padded["input_ids"].tolist() == [[5, 7, 7, 7]]
     assert padded["attention_mask"].tolist() == [[1, 0, 0, 0]]
+    batch = request([{"input_ids": [5]}, {"input_ids": [6, 8]}], None, pad=7)
+    assert batch["input_ids"].tolist() == [[5, 7], [6, 8]]
+    assert batch["attention_mask"].tolist() == [[1, 0], [1, 1]]
 
 
 def test_the_full_run_that_ships_is_what_was_promised() -> None:
@@ -129,4 +135,4 @@ def test_the_full_run_that_ships_is_what_was_promised() -> None:
     quantized = [row for row in full.judged if row.parent == pruned.name]
     assert {row.engine for row in quantized} >= {"workbench", "onnxruntime"}
     assert min(row.accuracy for row in quantized) > teacher.accuracy - 0.025
-    assert all(len(row.right) == full.examples == 872 for row in full.rows)
+    assert all(len(row.right) == full.examples == 872 for row in full.judged)

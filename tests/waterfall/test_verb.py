@@ -85,9 +85,13 @@ def test_every_step_is_made_measured_and_made_once(recipe, folder, monkeypatch) 
 
     assert [row.step for row in found.rows] == [
         "teacher", "dynamic length", "distilled", "pruned", "quantized", "quantized",
-        "several instances",
+        "several instances", "sorted batches",
     ]  # fmt: skip
-    assert all(len(row.milliseconds) == len(row.right) == 20 for row in found.rows)
+    *judged, batched = found.rows
+    assert all(len(row.milliseconds) == len(row.right) == 20 for row in judged)
+    assert batched.instances.batch == 4
+    assert batched.parent == judged[-1].name
+    assert batched.right is None  # judged one by one, and engines may round by the batch
     parameters = [row.parameters for row in found.rows]
     assert parameters[1] > parameters[2] > parameters[3] == parameters[4]
     back = wb.load(folder / "out" / "pruned")
@@ -109,7 +113,8 @@ def test_several_recipes_share_what_is_alike_and_are_measured_together(
     recipe, folder, monkeypatch
 ) -> None:
     def other(**changes) -> Recipe:
-        section = recipe.model_dump(mode="json")["compression"] | {"instances": 1} | changes
+        section = recipe.model_dump(mode="json")["compression"] | {"instances": 1, "batch": 1}
+        section |= changes
         return recipe.model_copy(update={"compression": CompressionSpec.model_validate(section)})
 
     taught, plain = [], steps.distil

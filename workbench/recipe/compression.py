@@ -38,7 +38,8 @@ class CompressionSpec(_Spec):
     it (all with None) and what `student` leaves of heads and units, and learns by `training` to do
     as the teacher does; pruned by `pruning`, it learns again by `repair`. Importance is scored on
     `score_on` training texts. The result is quantized for each of `engines`, and the fastest of
-    them also runs in `instances` processes. `price_per_hour` is that of this machine.
+    them also runs in `instances` processes, by one request and by `batch` of like length at a time.
+    `price_per_hour` is that of this machine.
     """
 
     task: TextTask
@@ -53,4 +54,5 @@ class CompressionSpec(_Spec):
     engines: tuple[EngineName, ...] = ("workbench", "onnxruntime")
     threads: int | None = Field(default=None, ge=1)
     instances: int | None = Field(default=None, ge=1)
+    batch: int = Field(default=4, ge=1)
     price_per_hour: float = Field(default=1.0, gt=0)

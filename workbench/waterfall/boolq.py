@@ -36,6 +36,7 @@ STUDENT = {  # TinyBERT's four layers, which FastFormers distils to
 }
 PRUNING = Target(heads=8, units=600, even=True)  # a third of the heads, half of the units
 SCORED = 8
+SIZES = (1, 4)  # requests at a time
 RANDOM = (
     "weights are random: no accuracy is claimed. BERT-base was timed on {slow} of the {examples} "
     "examples, the others on {rows}, spread evenly over the lengths"
@@ -99,15 +100,14 @@ def boolq(
     )
     count = instances or len(usable_cores())
     for place in range(4, len(variants)):
-        found.append(
-            with_instances(
-                found[place],
-                variants[place],
-                rows,
-                pad=tokenizer.pad_token_id,
-                instances=count,
-                threads=1,
-            )
+        found += with_instances(
+            found[place],
+            variants[place],
+            rows,
+            pad=tokenizer.pad_token_id,
+            instances=count,
+            threads=1,
+            sizes=SIZES,
         )
     return Waterfall(
         title="BoolQ's passages: BERT-base against a small student, random weights",

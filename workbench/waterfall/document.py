@@ -16,12 +16,14 @@ HOUR = 3600.0
 class Instances(BaseModel):
     """Several processes on the same requests: throughput, which is not latency.
 
-    `joules` are the processor's for one request, None where the machine does not show them.
+    Each takes `batch` requests at a time, which the percentiles of time are of. `joules` are the
+    processor's for one request, None where the machine does not show them.
     """
 
     model_config = ConfigDict(frozen=True)
     instances: int
     threads: int
+    batch: int = 1
     samples_per_second: float
     low: float
     high: float

@@ -1,7 +1,7 @@
 """Time variants request by request, in turns, and judge what they answer."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ Batch = Mapping[str, Tensor]
 WARM_UP = 3
 IN_TURNS = (
     "batch 1, threads: {threads}, all variants in turns on each request; several instances have "
-    "one thread each and requests sorted by length"
+    "one thread each and requests sorted by length, one at a time or in batches"
 )
 DIGITS = 4  # of a millisecond: no clock is truer, and files stay small
 
@@ -34,15 +34,16 @@ def sample_by_length(rows: Sequence[Mapping[str, Any]], count: int | None) -> li
     return sorted(ordered[(2 * k + 1) * len(rows) // (2 * count)] for k in range(count))
 
 
-def request(row: Mapping[str, Any], length: int | None, pad: int) -> dict[str, Tensor]:
-    """One row as a batch of 1, padded to `length` tokens, or as it is with None."""
-    ids = torch.tensor([row["input_ids"]])
-    mask = torch.ones_like(ids)
-    if length is not None:
-        more = (0, length - ids.shape[1])
-        ids = torch.nn.functional.pad(ids, more, value=pad)
-        mask = torch.nn.functional.pad(mask, more)
-    return {"input_ids": ids, "attention_mask": mask}
+def request(rows: Sequence[Mapping[str, Any]], length: int | None, pad: int) -> dict[str, Tensor]:
+    """Rows as one batch, padded to `length` tokens, or to the longest of them with None."""
+    ids = [torch.tensor(row["input_ids"]) for row in rows]
+    longest = length or max(map(len, ids))
+    asked = torch.full((len(ids), longest), pad)
+    mask = torch.zeros_like(asked)
+    for place, one in enumerate(ids):
+        asked[place, : len(one)] = one
+        mask[place, : len(one)] = 1
+    return {"input_ids": asked, "attention_mask": mask}
 
 
 @torch.inference_mode()
@@ -68,13 +69,13 @@ def measure(
         right: list[dict[int, bool]] = [{} for _ in variants]
         for variant, model in zip(variants, models, strict=True):
             for row in rows[:WARM_UP]:
-                model(**request(row, length if variant.padded else None, pad))
+                model(**request([row], length if variant.padded else None, pad))
         for index, row in enumerate(track(rows, "timing requests in turns")):
             for turn in range(len(variants)):
                 place = (index + turn) % len(variants)  # nobody always follows the same one
                 if index not in given[place]:
                     continue
-                batch = request(row, length if variants[place].padded else None, pad)
+                batch = request([row], length if variants[place].padded else None, pad)
                 start = time.perf_counter()
                 logits = models[place](**batch).logits
                 times[place][index] = round(1e3 * (time.perf_counter() - start), DIGITS)
@@ -104,21 +105,32 @@ def with_instances(
     pad: int,
     instances: int,
     threads: int,
-) -> Row:
-    """The row of the same variant, run in several processes on requests sorted by length."""
+    sizes: Sequence[int],
+) -> Iterator[Row]:
+    """The row of the same variant, run in several processes on requests sorted by length.
+
+    They take one of `sizes` requests at a time, a row for each. What is right was judged one by
+    one, and is not told of batches: engines may round with what else lies in one.
+    """
     ordered = sorted(rows, key=lambda one: len(one["input_ids"]))
-    found = throughput(
-        variant.load,
-        [request(one, None, pad) for one in ordered],
-        instances=instances,
-        threads=threads,
-    )
-    made = Instances(**{name: getattr(found, name) for name in Instances.model_fields})
-    return row.model_copy(
-        update={
-            "name": f"{row.name}, {instances} x {threads}",
-            "step": "several instances",
-            "parent": row.name,
-            "instances": made,
-        }
-    )
+    parent = row.name
+    for size in sizes:
+        parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+        found = throughput(
+            variant.load,
+            [request(part, None, pad) for part in parts],
+            instances=instances,
+            threads=threads,
+        )
+        figures = {name: getattr(found, name) for name in Instances.model_fields if name != "batch"}
+        name = f"{row.name}, {instances} x {threads}" + (f", {size} a batch" if size > 1 else "")
+        yield row.model_copy(
+            update={
+                "name": name,
+                "step": "several instances" if size == 1 else "sorted batches",
+                "parent": parent,
+                "right": row.right if size == 1 else None,
+                "instances": Instances(batch=size, **figures),
+            }
+        )
+        parent = name

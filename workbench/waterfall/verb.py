@@ -16,7 +16,7 @@ from workbench.waterfall.steps import Run
 
 FIGURES = "waterfall.json"
 SHARED = ("model", "seed")
-SHARED_SECTION = ("task", "teacher", "threads", "instances", "price_per_hour")
+SHARED_SECTION = ("task", "teacher", "threads", "instances", "batch", "price_per_hour")
 
 
 def compress(recipe: Recipe | Mapping[str, Recipe], out: Path | str) -> Waterfall:
@@ -77,13 +77,13 @@ def _measured(run: Run, variants: Sequence[Variant], teacher: LoadedModel) -> Wa
     pad = teacher.tokenizer.pad_token_id
     found = measure(variants, rows, length=task.length, pad=pad, threads=threads, judged=True)
     instances = spec.instances or len(usable_cores())
-    if instances > 1:
+    sizes = [size for size in (1, spec.batch) if size > 1 or instances > 1]
+    if sizes:
         ends = [place for place, one in enumerate(variants) if one.step == variants[-1].step]
         best = max(ends, key=lambda place: found[place].factor(found[0]))
-        many = with_instances(
-            found[best], variants[best], rows, pad=pad, instances=instances, threads=1
+        found += with_instances(
+            found[best], variants[best], rows, pad=pad, instances=instances, threads=1, sizes=sizes
         )
-        found.append(many)
     figures = Waterfall(
         title=f"{Path(teacher.name).name} on {Path(task.test).name}: what each step brought",
         rows=found,
