@@ -11,7 +11,8 @@ from transformers import BertConfig, BertModel
 
 import workbench as wb
 from workbench.graph import fuse
-from workbench.graph.fuse.arena import Block, lay_out
+from workbench.graph.fuse import repeat
+from workbench.graph.fuse.arena import Block, Memory, lay_out
 from workbench.ops import native
 
 pytestmark = pytest.mark.skipif(
@@ -48,6 +49,12 @@ def encoder() -> nn.Module:
         vocab_size=100,
     )  # fmt: skip
     return frozen(BertModel(config, add_pooling_layer=False))
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """Sizes are recorded when they come again."""
+    monkeypatch.setattr(repeat, "OFTEN", 2)
 
 
 def tokens(seed: int, length: int = 7) -> torch.Tensor:
@@ -92,6 +99,26 @@ def test_each_length_is_recorded_apart(encoder, mode):
         rounds = [[call(tokens(0, n)).last_hidden_state for n in (5, 9, 6)] for _ in range(4)]
     for later in rounds[1:]:
         assert all(torch.equal(a, b) for a, b in zip(rounds[0], later, strict=True))
+
+
+def test_a_size_is_recorded_once_it_comes_often(encoder, calls, monkeypatch):
+    monkeypatch.setattr(repeat, "OFTEN", 3)
+    call = compiled(encoder, dynamic=True)
+    with torch.no_grad():
+        call(tokens(0, 5))
+        call(tokens(0, 6))  # from here on one graph is for all lengths
+        for times, repeated in ((1, False), (2, False), (3, False), (4, True), (5, True)):
+            calls.clear()
+            call(tokens(times, 8))
+            assert (set(calls) == {"wb_run"}) == repeated, times
+
+
+def test_sizes_share_memory():
+    memory = Memory()
+    large = memory.of(5000)
+    assert memory.of(300) is large
+    larger = memory.of(5001)
+    assert larger is memory.of(10_000)  # so that steps of growth are few
 
 
 def test_a_mode_of_torch_may_change_between_calls():
@@ -188,14 +215,14 @@ def test_blocks_that_are_in_use_at_once_lie_apart():
     blocks = [
         Block(size * 50, step, step + length // 3) for step, (size, length) in enumerate(draw)
     ]
-    arena = lay_out(blocks)
+    size = lay_out(blocks)
     for one in blocks:
         assert one.start % 64 == 0
-        assert one.start + one.size <= arena.numel()
+        assert one.start + one.size <= size
         for other in blocks:
             apart = one.start + one.size <= other.start or other.start + other.size <= one.start
             assert apart or one is other or not one.meets(other)
-    assert arena.numel() < sum(one.size for one in blocks) / 5
+    assert size < sum(one.size for one in blocks) / 5
 
 
 def test_a_model_that_counts_is_not_repeated_wrongly():

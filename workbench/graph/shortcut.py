@@ -19,7 +19,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from workbench.graph.fuse.repeat import Repeated, called
 from workbench.ops.watched import is_watched
 
-SIZES = 64  # of inputs that are kept; a few kilobytes each
+SIZES = 1024  # of inputs that are kept; a few kilobytes each
 
 
 class Shortcut:

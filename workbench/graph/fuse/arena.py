@@ -24,8 +24,21 @@ class Block:
         return self.first <= other.last and other.first <= self.last
 
 
-def lay_out(blocks: list[Block]) -> Tensor:
-    """Give each block its `start`, the largest first, as low as it can lie; the arena [bytes]."""
+class Memory:
+    """An arena for one run at a time, as large as any run so far has wanted."""
+
+    def __init__(self) -> None:
+        self.arena = torch.empty(0, dtype=torch.uint8)
+
+    def of(self, size: int) -> Tensor:
+        """The arena [`size` bytes or more]; grown, it lies elsewhere, and what used it stays."""
+        if size > self.arena.numel():
+            self.arena = pages.empty(max(size, 2 * self.arena.numel()))
+        return self.arena
+
+
+def lay_out(blocks: list[Block]) -> int:
+    """Give each block its `start`, the largest first, as low as it can lie; the bytes of all."""
     laid: list[Block] = []
     for block in sorted(blocks, key=lambda one: -one.size):
         start = 0
@@ -35,7 +48,7 @@ def lay_out(blocks: list[Block]) -> Tensor:
             start = max(start, _aligned(other.start + other.size))
         block.start = start
         laid.append(block)
-    return pages.empty(max((one.start + one.size for one in laid), default=0))
+    return max((one.start + one.size for one in laid), default=0)
 
 
 def _aligned(size: int) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves
 
-from workbench.graph.fuse.arena import Block, lay_out, moved
+from workbench.graph.fuse.arena import Block, Memory, lay_out, moved
 from workbench.graph.fuse.match import without_dropout
 from workbench.ops import native
 from workbench.ops.program import Program, pointers_of
@@ -53,17 +53,22 @@ class Repeat:
 
 
 def record(
-    graph: fx.GraphModule, natives: set[Any], inputs: tuple[Any, ...], *, fold: bool = True
+    graph: fx.GraphModule,
+    natives: set[Any],
+    inputs: tuple[Any, ...],
+    memory: Memory,
+    *,
+    fold: bool = True,
 ) -> tuple[Any, Repeat | None]:
     """What `graph` gives for `inputs`, and what gives it again; None where that would not pay.
 
-    `natives` are the functions that call the kernels. With `fold`, integers among weights are taken
-    for constants.
+    `natives` are the functions that call the kernels; what they make will lie in `memory`. With
+    `fold`, integers among weights are taken for constants.
     """
     # Tensors of inference mode have no versions that would tell.
     recorder = _Recorder(graph, natives, fold and not torch.is_inference_mode_enabled())
     result = recorder.run(*inputs)
-    run = recorder.finish()
+    run = recorder.finish(memory)
     return result, None if run is None else Repeat(run, recorder.fixed())
 
 
@@ -209,12 +214,12 @@ class _Recorder(fx.Interpreter):
                 block.last = max(block.last, last)
 
     @torch.inference_mode(False)  # runs may write to what is made here, in that mode or not
-    def finish(self) -> Callable[..., Any] | None:
+    def finish(self, memory: Memory) -> Callable[..., Any] | None:
         """The graph of steps, compiled; None where nothing was, or could be, recorded."""
         segments = [step for step in self.steps if isinstance(step, _Segment)]
         if self.total > MOST or not segments or not all(map(self._is_untouched, self.constants)):
             return None
-        arena = lay_out(list(self.blocks.values()))
+        arena = memory.of(lay_out(list(self.blocks.values())))
         starts = {one: arena.data_ptr() + block.start for one, block in self.blocks.items()}
         made = (self.env[node] for node in self.constants if node.op != "placeholder")
         constants = {_storage(value) for value in made}

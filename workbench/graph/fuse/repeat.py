@@ -1,18 +1,21 @@
-"""A fused graph that is recorded when it comes a second time, and repeated from then on."""
+"""A fused graph that is recorded for sizes of inputs that come often, and repeated from then on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
+from workbench.graph.fuse.arena import Memory
 from workbench.graph.fuse.direct import FUNCTIONS
 from workbench.graph.fuse.record import Repeat, record
 
-SIZES = 8  # of inputs that are kept, each with memory of its own
+SIZES = 256  # of inputs that are known at once
+OFTEN = 8  # calls with inputs of a size, after which it is recorded: that costs a few calls
 _SYMBOLIC = (Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)
 
 Call = tuple["Repeated", tuple[Any, ...], Any]  # of which graph, with what, what it gave
@@ -31,7 +34,11 @@ def called() -> Iterator[list[Call]]:
 
 
 class Repeated:
-    """What computes `graph`, as often as one likes and from several threads."""
+    """What computes `graph`, as often as one likes and from several threads.
+
+    All sizes of inputs share one piece of memory, so that repeats wait for nobody: a thread that
+    finds it in use computes without it.
+    """
 
     def __init__(self, graph: fx.GraphModule) -> None:
         self.graph = graph
@@ -43,8 +50,10 @@ class Repeated:
             not any(free_unbacked_symbols(one) for _, one in found if isinstance(one, _SYMBOLIC))
         )
         self.fold = True
-        # Of each size what repeats it, unless a thread has taken that; None before it is recorded.
-        self.ready: dict[tuple[Any, ...], list[Repeat] | None] = {}
+        self.memory = Memory()
+        self.using = Lock()
+        # Of each size how often it came, then what repeats it; None where nothing can.
+        self.sizes: dict[tuple[Any, ...], int | Repeat | None] = {}
 
     def __call__(self, *inputs: Any) -> Any:
         made = self._run(inputs)
@@ -57,35 +66,31 @@ class Repeated:
         if not self.recordable:
             return self.graph.forward(*inputs)
         key = (torch.get_num_threads(), *(inputs[i] for i in self.integers))
-        if key not in self.ready:
-            self._remember(key, None)
+        known = self.sizes.get(key, 0)
+        if isinstance(known, int) and known + 1 < OFTEN:
+            self._remember(key, known + 1)
             return self.graph.forward(*inputs)
-        ready = self.ready[key]
-        if ready is None:
+        if isinstance(known, int):
             return self._record(key, inputs)
-        try:
-            repeat = ready.pop()
-        except IndexError:
+        if known is None or not self.using.acquire(blocking=False):
             return self.graph.forward(*inputs)
-        if not repeat.holds(inputs):
-            self.fold = False  # what is written to once may be so again
-            return self._record(key, inputs)
         try:
-            return repeat.run(*inputs)
+            if known.holds(inputs):
+                return known.run(*inputs)
         finally:
-            ready.append(repeat)
+            self.using.release()
+        self.fold = False  # what is written to once may be so again
+        return self._record(key, inputs)
 
     def _record(self, key: tuple[Any, ...], inputs: tuple[Any, ...]) -> Any:
-        self._remember(key, [])
-        result, repeat = record(self.graph, NATIVES, inputs, fold=self.fold)
-        if repeat is not None:
-            self._remember(key, [repeat])
+        result, repeat = record(self.graph, NATIVES, inputs, self.memory, fold=self.fold)
+        self._remember(key, repeat)
         return result
 
-    def _remember(self, key: tuple[Any, ...], ready: list[Repeat] | None) -> None:
-        self.ready[key] = ready
-        while len(self.ready) > SIZES:
-            self.ready.pop(next(iter(self.ready)), None)
+    def _remember(self, key: tuple[Any, ...], what: int | Repeat | None) -> None:
+        self.sizes[key] = what
+        while len(self.sizes) > SIZES:
+            self.sizes.pop(next(iter(self.sizes)), None)
 
 
 NATIVES = set(FUNCTIONS.values())
