@@ -1,4 +1,4 @@
-"""A language model in another engine, in the place of the torch model: called, generating, judged."""
+"""A language model in another engine, in the place of the torch model: it generates, is judged."""
 
 import pytest
 import torch
