@@ -1,5 +1,7 @@
 """What the model card says of a model that is not loaded yet."""
 
+import subprocess
+import sys
 import time
 
 from huggingface_hub.errors import OfflineModeIsEnabled
@@ -37,3 +39,28 @@ def test_what_cannot_be_estimated_is_said_beside_and_is_no_failure(session, monk
     assert eventually(lambda: "there is no model 'not a model'" in card.needs.get("reason", ""))
     card.set_state({"name": "pylm-outliers"})
     assert eventually(lambda: card.needs.get("name") == "pylm-outliers")
+
+
+ENDS_AT_ONCE = """
+import torch
+from workbench import Session
+from workbench.widgets import ModelCard
+
+class Slow(ModelCard):
+    def estimate(self):
+        product = torch.eye(64)
+        for _ in range(5000):
+            product = product @ product
+        print("estimated")
+        return super().estimate()
+
+Slow(Session("pylm"))
+"""
+
+
+def test_a_script_that_ends_while_a_card_estimates_ends_cleanly() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS_AT_ONCE],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "estimated\n", "")

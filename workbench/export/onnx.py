@@ -58,14 +58,14 @@ def example(job: Job) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def write_graph(job: Job, folder: Path, *, nbits: bool = True, cache: bool = True) -> None:
-    """Trace the model into `folder`, with MatMulNBits or without, with its cache or without.
+def write_graph(job: Job, folder: Path, *, nbits: bool = True) -> None:
+    """Trace the model into `folder`, with MatMulNBits or without.
 
     Raises WorkbenchError where the exporter cannot follow the model.
     """
     try:
         with torch.no_grad(), in_private():
-            inputs = (_going_on(job) if cache else None) or example(job)
+            inputs = _going_on(job) or example(job)
             model = traceable(job.model, nbits)
             if hasattr(getattr(model, "config", None), "to_dict"):
                 _by_transformers(model, inputs, folder)

@@ -1,5 +1,7 @@
 """OpenVINO's intermediate representation, converted from our ONNX."""
 
+import json
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +16,16 @@ from workbench.models.manifest import frozen_modules
 from workbench.progress import track
 from workbench.quant import QModule
 
+GRAPH = "openvino_model.xml"
+ALONG = ("config.json", "generation_config.json")  # that transformers writes beside its graph
 REASON = 12  # words; OpenVINO's messages begin with its source files
 
 
 class OpenVino(Onnx):
     """The same graph: QDQ becomes FakeQuantize over our range and int8 constants, none rounded.
 
-    Weights of 4 bits take a byte each, in ONNX's own operators. Language models compute all
-    positions, without a cache.
+    Weights of 4 bits take a byte each, in ONNX's own operators. What `Onnx` says of the key-value
+    cache, and of opening the folder again, holds here too.
     """
 
     name = "openvino"
@@ -33,27 +37,41 @@ class OpenVino(Onnx):
         import openvino
 
         frozen = frozen_modules(job.model)
-        with tempfile.TemporaryDirectory() as made:
+        with tempfile.TemporaryDirectory() as there:
+            made = Path(there)
 
             def trace() -> None:
-                write_graph(job, Path(made), nbits=False, cache=False)
+                write_graph(job, made, nbits=False)
 
             def convert() -> None:
                 with in_private():
-                    model = openvino.convert_model(Path(made) / FILE)
+                    model = openvino.convert_model(made / FILE)
                     _refuse_what_does_not_compile(model, frozen)
-                    target = folder / "openvino_model.xml"
-                    openvino.save_model(model, target, compress_to_fp16=False)
-                    _read_again(target)
+                    openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
+                    _read_again(folder / GRAPH)
+                _describe(made, folder)
 
             for step in track((trace, convert), "converting for OpenVINO"):
                 step()
-        if hasattr(getattr(job.model, "config", None), "save_pretrained"):
-            job.model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
         if job.tokenizer is not None:
             job.tokenizer.save_pretrained(folder)
         packed = any(m.weights is not None and m.weights.qtype.packed for m in frozen.values())
         return ("Weights of 4 bits take a byte each in this file.",) if packed else ()
+
+
+def _describe(made: Path, folder: Path) -> None:
+    """Write what transformers' exporter said of its ONNX graph, which holds of ours too."""
+    for name in ALONG:
+        if (made / name).is_file():
+            shutil.copy(made / name, folder)
+    manifest = made / "export.json"
+    if not manifest.is_file():  # of a module that is not transformers'
+        return
+    said = json.loads(manifest.read_text(encoding="utf-8"))
+    said["export_format"] = "openvino"
+    [graph] = said["components"].values()
+    graph["file"] = GRAPH
+    (folder / manifest.name).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
 
 
 def _refuse_what_does_not_compile(model: Any, frozen: Mapping[str, QModule]) -> None:

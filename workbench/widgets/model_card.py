@@ -104,9 +104,12 @@ class ModelCard(View):
         self.facts = _facts(self.session.loaded) if self.session.loaded else {}
 
     def _estimate_soon(self) -> None:
-        """Estimate in a thread of its own: a disk or the hub may be slow, and jobs may run."""
+        """Estimate in a thread of its own: a disk or the hub may be slow, and jobs may run.
+
+        No daemon: what ends a script while torch computes in one aborts the process.
+        """
         self.needs = {}
-        threading.Thread(target=self._show_needs, args=(self.name,), daemon=True).start()
+        threading.Thread(target=self._show_needs, args=(self.name,)).start()
 
     def _show_needs(self, name: str) -> None:
         try:

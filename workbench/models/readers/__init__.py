@@ -6,15 +6,16 @@ from workbench.errors import WorkbenchError
 from workbench.models.readers.awq import Awq
 from workbench.models.readers.base import Opened, Reader
 from workbench.models.readers.compressed import Compressed
+from workbench.models.readers.exported import Onnx, OpenVino
 from workbench.models.readers.gguf import Gguf
 from workbench.models.readers.gptq import Gptq
-from workbench.models.readers.onnx import Onnx
 from workbench.models.readers.ours import Ours
 from workbench.models.readers.plain import Plain
 from workbench.models.readers.quanto import Quanto
 
 readers: tuple[type[Reader], ...] = (
     Onnx,
+    OpenVino,
     Ours,
     Quanto,
     Compressed,

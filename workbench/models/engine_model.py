@@ -19,8 +19,8 @@ def inputs_of(exported: Any) -> set[str]:
     return set(graph.metadata.kwargs)
 
 
-class OnnxModel(PreTrainedModel):
-    """Transformers' `ExportedModel`, called as the model was that it was made of.
+class EngineModel(PreTrainedModel):
+    """Transformers' `ExportedModel` of any engine, called as the model was that it was made of.
 
     It has no parameters. What a call leaves out of the inputs is made as for one text without
     padding.
@@ -49,7 +49,7 @@ class OnnxModel(PreTrainedModel):
         return self.exported(**given)
 
 
-class OnnxGenerator(OnnxModel, GenerationMixin):
+class EngineGenerator(EngineModel, GenerationMixin):
     """A language model with its key-value cache, for `generate` and pipelines."""
 
     def __init__(self, exported: Any) -> None:
@@ -94,9 +94,9 @@ class OnnxGenerator(OnnxModel, GenerationMixin):
         return cache
 
 
-def standing_for(exported: Any) -> OnnxModel:
+def standing_for(exported: Any) -> EngineModel:
     """The model of an export, its class called as the one it was made of: pipelines go by that."""
-    kind = OnnxGenerator if "past_key_values" in inputs_of(exported) else OnnxModel
+    kind = EngineGenerator if "past_key_values" in inputs_of(exported) else EngineModel
     name = (exported.config.architectures or [kind.__name__])[0]
-    made: OnnxModel = type(name, (kind,), {})(exported)
+    made: EngineModel = type(name, (kind,), {})(exported)
     return made

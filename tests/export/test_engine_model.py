@@ -1,4 +1,4 @@
-"""A language model in ONNX, in the place of the torch model: called, generating, judged."""
+"""A language model in another engine, in the place of the torch model: it generates, is judged."""
 
 import pytest
 import torch
@@ -11,35 +11,41 @@ from workbench.metrics import sqnr_db
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+pytest.importorskip("openvino")
 
 PROMPT = "def area(width, height):\n"
-SCHEMES = {
-    "W8A8 per token": ("int8", wb.QuantArgs(granularity="token", dynamic=True), 35),
-    "W4 in groups": (
-        wb.QuantArgs(dtype="int4", granularity="group", group_size=128, symmetric=False),
-        None,
-        90,
-    ),
+PER_TOKEN = wb.QuantArgs(granularity="token", dynamic=True)
+IN_GROUPS = wb.QuantArgs(dtype="int4", granularity="group", group_size=128, symmetric=False)
+CASES = {  # format, weights, activations, and how near the logits must be, in dB
+    "W8A8 per token, ONNX": ("onnx", "int8", PER_TOKEN, 35),
+    "W4 in groups, ONNX": ("onnx", IN_GROUPS, None, 90),
+    "W8A8 per token, OpenVINO": ("openvino", "int8", PER_TOKEN, 35),
 }
+ENGINES = {"onnx": ("ONNX Runtime", "model.onnx"), "openvino": ("OpenVINO", "openvino_model.xml")}
 
 
-@pytest.fixture(scope="module", params=SCHEMES)
-def pair(request, tmp_path_factory):
-    """`pylm` in one scheme, the same loaded from ONNX, and how near their logits must be, in dB."""
-    weights, activations, floor = SCHEMES[request.param]
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+@pytest.fixture(scope="module")
+def pair(case, tmp_path_factory):
+    """`pylm` in one scheme, the same loaded from its export, and how near the logits must be."""
+    name, weights, activations, floor = case
     loaded = wb.load("pylm")
     model = loaded.copy()
     wb.quantize(model, weights, activations, exclude="lm_head")
     wb.freeze(model)
-    folder = tmp_path_factory.mktemp("onnx") / "pylm"
-    export(model, folder, format="onnx", tokenizer=loaded.tokenizer)
+    folder = tmp_path_factory.mktemp(name) / "pylm"
+    export(model, folder, format=name, tokenizer=loaded.tokenizer)
     return model, wb.load(folder), floor
 
 
-def test_logits_are_those_of_the_torch_model(pair) -> None:
+def test_logits_are_those_of_the_torch_model(pair, case) -> None:
     model, exported, floor = pair
     assert exported.kind == "causal-lm"
-    assert "ONNX Runtime" in exported.note
+    assert ENGINES[case[0]][0] in exported.note
     batch = exported.batches("evaluation", samples=3, length=40)[0]
     with torch.no_grad():
         assert sqnr_db(model(**batch).logits, exported.model(**batch).logits) > floor
@@ -78,7 +84,7 @@ def test_a_pipeline_and_a_chat_take_it(pair) -> None:
     writer = pipeline("text-generation", model=exported.model, tokenizer=exported.tokenizer)
     [found] = writer(PROMPT, max_new_tokens=8, do_sample=False)
     chat = Chat(
-        {"torch": model, "onnx": exported.model},
+        {"torch": model, "exported": exported.model},
         exported.tokenizer,
         ChatSettings(max_new_tokens=8),
     )
@@ -95,12 +101,12 @@ def test_tasks_judge_it(pair) -> None:
     assert ours.mean == pytest.approx(theirs.mean, abs=2e-3)
 
 
-def test_a_damaged_file_is_told_of(pair, tmp_path) -> None:
+def test_a_damaged_file_is_told_of(pair, case, tmp_path) -> None:
     import shutil
 
     _, exported, _ = pair
     folder = tmp_path / "damaged"
     shutil.copytree(exported.folder, folder)
-    (folder / "model.onnx").write_bytes(b"no graph")
+    (folder / ENGINES[case[0]][1]).write_bytes(b"no graph")
     with pytest.raises(WorkbenchError, match="damaged"):
         wb.load(folder)
