@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wrapt import when_imported
 
 from workbench.errors import WorkbenchError
+from workbench.imports import uncollected
 from workbench.progress import Cancelled, reporting
 
 # Functions that share their module's name come from that module: mypy would confuse the two.
@@ -267,7 +268,8 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    with uncollected():
+        value = getattr(import_module(home), name)
     globals()[name] = value
     return value
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from workbench.errors import WorkbenchError
+from workbench.imports import uncollected
 from workbench.models.atomic import recover
 from workbench.models.bundled import bundled
 from workbench.models.checkpoint import Checkpoint
@@ -57,6 +58,8 @@ def load_into(model: nn.Module, folder: Path | str) -> nn.Module:
 
 
 def _load_folder(folder: Path, name: str, note: str, dtype: torch.dtype) -> LoadedModel:
+    with uncollected():
+        import transformers.modeling_utils  # noqa: F401 - the slow part of what any reader imports
     opened = reader_for(folder).open(folder, dtype)
     processor = processor_in(folder) if opened.kind == "image-classifier" else None
     return LoadedModel(

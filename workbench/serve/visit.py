@@ -16,10 +16,13 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from workbench.errors import WorkbenchError
-from workbench.models import bundled
-from workbench.recipe import Recipe
-from workbench.recipe.link import decode_recipe, safe_recipe
-from workbench.widgets._host import allowed_models, served
+from workbench.imports import uncollected
+
+with uncollected():
+    from workbench.models import bundled
+    from workbench.recipe import Recipe
+    from workbench.recipe.link import decode_recipe, safe_recipe
+    from workbench.widgets._host import allowed_models, served
 
 RECIPES = "WORKBENCH_RECIPES"
 OURS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
