@@ -1,6 +1,7 @@
 """The chat as one types it: a pipe, a conversation, and messages that are refused."""
 
 import io
+import signal
 import sys
 
 import pytest
@@ -55,6 +56,31 @@ def test_several_lines_are_one_message(chat, monkeypatch) -> None:
     monkeypatch.setattr(sys, "stdin", Keyboard())
     converse(chat)
     assert chat.conversations["int8"].turns[0].text == "x = [1,\n 2]"
+
+
+def test_ctrl_c_ends_the_answer_and_keeps_what_was_written(chat, monkeypatch, capsys) -> None:
+    ask = chat.ask
+
+    def interrupted(message, notice):
+        def heard(answer) -> None:
+            notice(answer)
+            if len(answer.tokens) == 3:
+                signal.raise_signal(signal.SIGINT)
+
+        return ask(message, heard)
+
+    monkeypatch.setattr(chat, "ask", interrupted)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("def area(width, height):"))
+    before = signal.getsignal(signal.SIGINT)
+    converse(chat)
+    assert signal.getsignal(signal.SIGINT) is before
+    shown = capsys.readouterr().out
+    assert "tokens (stopped)" in shown
+    said = {name: found.turns[-1].text for name, found in chat.conversations.items()}
+    assert said["original"]
+    assert said["original"] in shown
+    assert said["int8"] == ""
+    assert "the same answer" not in shown
 
 
 def test_an_encoder_does_not_chat() -> None:

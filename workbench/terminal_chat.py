@@ -1,7 +1,9 @@
 """A chat in the terminal: what is typed, what each variant answers, how fast, where they differ."""
 
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
@@ -58,13 +60,32 @@ def _answer(chat: Chat, message: str, screen: Console) -> None:
             screen.print(f"\n[dim]{_rate(answer)}[/dim]")
 
     try:
-        answers = chat.ask(message, notice)
+        with _ctrl_c_stops(chat):
+            answers = chat.ask(message, notice)
     except KeyboardInterrupt:
-        screen.print("\n[dim]stopped[/dim]")
+        screen.print("\n[dim]given up[/dim]")
         return
-    if len(answers) > 1 and not all(answer.ended == "stopped" for answer in answers):
-        at = first_divergence(answers)
-        screen.print("[dim]the same answer[/dim]" if at is None else _divergence(chat, answers, at))
+    at = first_divergence(answers)
+    if at is not None:
+        screen.print(_divergence(chat, answers, at))
+    elif len(answers) > 1 and not any(answer.ended == "stopped" for answer in answers):
+        screen.print("[dim]the same answer[/dim]")
+
+
+@contextmanager
+def _ctrl_c_stops(chat: Chat) -> Iterator[None]:
+    """Let Ctrl+C end the answer and keep what was written; pressed again, it interrupts."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        chat.stop()
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _rate(answer: Answer) -> str:

@@ -4,13 +4,21 @@ import itertools
 
 WATCH = """
 (log) => {
-  const seen = window.qwSeen = { asked: 0, stopped: 0, states: [], frames: [] };
+  const seen = window.qwSeen = { asked: 0, stopped: 0, read: {}, states: [], frames: [] };
   const button = (call) => document.querySelector(`[data-view=chat] button[data-call=${call}]`);
   const turns = () => [...log.querySelectorAll(".qw-chat-turn")];
   button("ask").addEventListener("click", () => {
     Object.assign(seen, { asked: performance.now(), before: turns().length });
   }, true);
-  button("stop").addEventListener("click", () => { seen.stopped = performance.now(); }, true);
+  const read = (answer) => ({
+    tokens: +(answer.dataset.tokens ?? 0),
+    text: answer.querySelector(".qw-chat-text").textContent,
+  });
+  button("stop").addEventListener("click", () => {
+    const answers = [...turns()[seen.before].querySelectorAll(".qw-chat-answer")];
+    seen.stopped = performance.now();
+    seen.read = Object.fromEntries(answers.map((answer) => [answer.dataset.variant, read(answer)]));
+  }, true);
   new MutationObserver(() => {
     const turn = turns()[seen.before];
     for (const answer of turn?.querySelectorAll(".qw-chat-answer") ?? []) {
@@ -55,6 +63,7 @@ class Watched:
         """Take over what was seen until now."""
         seen = self.page.evaluate("window.qwSeen")
         self.asked, self.stopped, self.frames = seen["asked"], seen["stopped"], seen["frames"]
+        self.at_stop: dict[str, dict] = seen["read"]  # tokens and text of each answer
         self.states: dict[str, list[dict]] = {}
         for state in seen["states"]:
             known = self.states.setdefault(state["variant"], [])

@@ -77,20 +77,31 @@ def test_markup_in_a_message_is_text(chat) -> None:
     assert chat.page.title() != "run"
 
 
-def test_stop_ends_the_answers(chat) -> None:
+def test_a_stop_is_immediate_and_what_was_read_is_what_is_kept(chat) -> None:
     chat.locator("details summary").click()
-    chat.get_by_label("Longest answer, tokens").fill("400")
+    chat.get_by_label("Longest answer, tokens").fill("200")
     chat.page.keyboard.press("Tab")
-    before = chat.locator(".qw-chat-turn").count()
     chat.locator("button[data-call=forget]").click()
     chat.locator(".qw-chat-turn").first.wait_for(state="detached")
-    ask(chat, PROMPT)
-    chat.locator(".qw-chat-answer[data-tokens]").first.wait_for()
-    chat.locator("button[data-call=stop]").click()
-    chat.locator(".qw-chat-answer[data-ended=stopped]").first.wait_for()
-    tokens = int(chat.locator(".qw-chat-answer").first.get_attribute("data-tokens"))
-    assert 0 < tokens < 400
-    assert before
+    watched = Watched(chat)
+    for variant in ("original", "W8A8 O3 alpha 0.5"):
+        watched.clear()
+        ask(chat, PROMPT)
+        turn = chat.locator(".qw-chat-turn").last
+        turn.locator(f".qw-chat-answer[data-variant='{variant}'][data-tokens]").wait_for()
+        chat.locator("button[data-call=stop]").click()
+        turn.locator(".qw-chat-answer[data-ended=stopped]").first.wait_for()
+        chat.locator(".qw-chat-log[aria-busy=false]").wait_for()
+        watched.read()
+        assert 0 < watched.at_stop[variant]["tokens"] < 200
+        for answer in answers(chat):
+            name = answer.get_attribute("data-variant")
+            seen = watched.at_stop[name]
+            text = answer.locator(".qw-chat-text").evaluate("node => node.textContent")
+            assert text.replace("differs from here: ≠", "") == seen["text"]
+            assert {s["tokens"] for s in watched.states[name] if s["at"] > watched.stopped} == {
+                seen["tokens"]
+            }
 
 
 def test_a_megabyte_is_refused_in_words(chat) -> None:

@@ -84,6 +84,47 @@ def test_stop_from_another_thread(pylm, variants) -> None:
     assert len(heard[0].tokens) <= written + 1  # the one that was being made
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "after the end"])
+def test_a_stop_keeps_what_the_reader_saw(late, pylm, variants) -> None:
+    chat = Chat(variants, pylm.tokenizer, ChatSettings(max_new_tokens=12))
+    whole = {answer.variant: answer.tokens for answer in chat.ask(PROMPT)}
+    chat.reset()
+    shown = {"fp32": 12, "int8": 3}
+
+    def notice(answer: Answer) -> None:
+        if (answer.variant, len(answer.tokens)) == ("int8", 7) and not late:
+            chat.stop(shown)
+
+    first, second = chat.ask(PROMPT, notice)
+    if late:
+        chat.stop(shown)
+    assert (first.tokens, first.ended) == (whole["fp32"], "length")
+    assert (second.tokens, second.ended) == (whole["int8"][:3], "stopped")
+    assert len(second.seconds) in ((12,) if late else (7, 8))  # the rate is of what was made
+    for answer in (first, second):
+        said = chat.conversations[answer.variant]
+        assert [turn.text for turn in said.turns] == [PROMPT, answer.text]
+        ids = said.prompt("x", None, 1)
+        assert pylm.tokenizer.decode(ids[0]) == PROMPT + answer.text + "x"
+    assert first_divergence([first, second]) is None or whole["fp32"][:3] != whole["int8"][:3]
+    chat.reset()
+    chat.stop({})  # and nothing is left to take back
+    assert all(not said.turns for said in chat.conversations.values())
+
+
+def test_an_answer_that_was_not_seen_at_all_is_not_kept(pylm, variants) -> None:
+    chat = Chat(variants, pylm.tokenizer, ChatSettings(max_new_tokens=4))
+    for answer in chat.ask(PROMPT, lambda _: chat.stop({})):
+        assert (answer.text, answer.ended) == ("", "stopped")
+
+
+@pytest.mark.parametrize("shown", [3, ["fp32"], {"fp32": -1}, {"fp32": "3"}, {"fp32": True}])
+def test_a_count_that_is_none_is_refused(shown, pylm, variants) -> None:
+    chat = Chat(variants, pylm.tokenizer)
+    with pytest.raises(WorkbenchError, match="number of tokens shown by variant"):
+        chat.stop(shown)
+
+
 def test_the_seed_decides_what_is_drawn(pylm) -> None:
     def drawn(seed: int) -> list[int]:
         settings = ChatSettings(max_new_tokens=16, temperature=1.2, seed=seed)
@@ -103,11 +144,12 @@ def test_variants_share_what_was_not_quantized(pylm, variants) -> None:
 
 
 def test_first_divergence() -> None:
-    def of(*tokens: int) -> Answer:
-        return Answer("", tokens=list(tokens))
+    def of(*tokens: int, ended="end") -> Answer:
+        return Answer("", tokens=list(tokens), ended=ended)
 
     assert first_divergence([of(1, 2, 3), of(1, 2, 4)]) == 2
     assert first_divergence([of(1, 2, 3), of(1, 2)]) == 2
+    assert first_divergence([of(1, 2, 3), of(1, 2, ended="stopped")]) is None
     assert first_divergence([of(1, 2), of(1, 2)]) is None
     assert first_divergence([]) is None
 

@@ -1,5 +1,7 @@
 """The chat without a browser: what is asked goes in, what each variant said comes out."""
 
+import threading
+
 import pytest
 
 import workbench as wb
@@ -51,26 +53,66 @@ def test_a_kept_variant_answers_beside_the_next(chat) -> None:
     assert chat.turns == []
 
 
-def test_stop_keeps_what_was_written(chat) -> None:
+@pytest.fixture
+def long(chat):
+    chat.forget()
     chat.max_new_tokens = 400
-    heard = []
+    yield chat
+    chat.max_new_tokens = 8
+
+
+def press(chat, *arguments) -> None:
+    """Stop as a page does."""
+    chat._pressed(None, {"call": "stop", "arguments": list(arguments)}, None)
+
+
+def test_a_stop_keeps_what_the_page_showed(long) -> None:
+    shown = []
 
     def once(change) -> None:
         answers = change["new"].get("answers", [])
-        if answers and answers[0]["tokens"] >= 2 and not heard:
-            heard.append(answers[0]["tokens"])
-            chat.stop()
+        if answers and answers[0]["tokens"] >= 2 and not shown:
+            shown.append(answers[0])
+            press(long, {"original": answers[0]["tokens"]})
 
-    chat.observe(once, "live")
+    long.observe(once, "live")
     try:
-        job = chat.ask(PROMPT).wait(120)
+        job = long.ask(PROMPT).wait(120)
     finally:
-        chat.unobserve(once, "live")
-        chat.max_new_tokens = 8
+        long.unobserve(once, "live")
     assert job.state == "done"
-    first = chat.turns[-1]["answers"][0]
-    assert first["ended"] == "stopped"
-    assert heard[0] <= first["tokens"] < 400
+    original, *others = long.turns[-1]["answers"]
+    assert (original["tokens"], original["text"]) == (shown[0]["tokens"], shown[0]["text"])
+    assert [answer["tokens"] for answer in others] == [0] * len(others)
+    for answer in (original, *others):
+        assert (answer["ended"], answer["same_tokens"]) == ("stopped", None)
+    assert long._chat.conversations["original"].turns[-1].text == original["text"]
+
+
+def test_a_stop_that_comes_late_takes_the_rest_back(chat) -> None:
+    chat.ask(PROMPT).wait(120)
+    newest = chat.variants[-1]
+    press(chat, dict.fromkeys(chat.variants, 8) | {newest: 5})
+    original, *_, quantized = chat.turns[-1]["answers"]
+    assert (original["tokens"], original["ended"]) == (8, "length")
+    assert (quantized["tokens"], quantized["ended"]) == (5, "stopped")
+    assert chat._chat.conversations[newest].turns[-1].text == quantized["text"]
+    before = chat.turns
+    press(chat, {"original": "x"})
+    assert "number of tokens" in chat.error
+    press(chat)
+    assert chat.turns == before
+
+
+def test_a_question_that_waits_its_turn_is_withdrawn(chat) -> None:
+    before, gate = chat.turns, threading.Event()
+    chat.session.queue("wait", lambda: gate.wait(60))
+    job = chat.ask(PROMPT)
+    assert chat.live["message"] == PROMPT
+    press(chat, {})
+    gate.set()
+    assert job.wait(60).state == "cancelled"
+    assert (chat.turns, chat.live) == (before, {})
 
 
 @pytest.mark.parametrize("message", ["", "x" * 1_000_000, 7, "\x00"])

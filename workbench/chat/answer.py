@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any, Literal
 
@@ -18,8 +18,9 @@ from workbench.chat.settings import ChatSettings
 class Answer:
     """What one variant has said so far, in the words of `tokenizer`.
 
-    `tokens` are its ids and `seconds` the time of each since the question was put; `ended` says
-    why it is over: the model's own end, the length asked for, or a stop.
+    `tokens` are its ids and `seconds` the time of each since the question was put, those of tokens
+    that a stop took back included; `ended` says why it is over: the model's own end, the length
+    asked for, or a stop.
     """
 
     variant: str
@@ -33,6 +34,15 @@ class Answer:
         """The tokens as text, decoded when asked for; half a letter waits for its other half."""
         text: str = self.tokenizer.decode(self.tokens, skip_special_tokens=True)
         return text.removesuffix("\N{REPLACEMENT CHARACTER}")
+
+    def so_far(self) -> "Answer":
+        """A copy that does not grow, for who reads it while another thread writes."""
+        return replace(self, tokens=self.tokens[:], seconds=self.seconds[:])
+
+    def cut(self, most: int) -> None:
+        """Keep the first `most` tokens; what is taken back was made, and counts in the rate."""
+        if len(self.tokens) > most:
+            self.tokens, self.ended = self.tokens[:most], "stopped"
 
     @property
     def first_token_ms(self) -> float | None:
@@ -50,10 +60,11 @@ class Answer:
 def first_divergence(answers: Sequence[Answer]) -> int | None:
     """The first position at which not all answers have the same token; None where there is none.
 
-    An answer that stops early, by itself, diverges where another one goes on.
+    An answer that ends by itself diverges where another one goes on; one that was stopped does not.
     """
     longest = max((len(answer.tokens) for answer in answers), default=0)
-    for position in range(longest):
+    stopped = (len(answer.tokens) for answer in answers if answer.ended == "stopped")
+    for position in range(min(stopped, default=longest)):
         if len({tuple(answer.tokens[position : position + 1]) for answer in answers}) > 1:
             return position
     return None

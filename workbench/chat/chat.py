@@ -1,7 +1,7 @@
 """A chat in which several variants of one model answer the same message, one after the other."""
 
 from collections.abc import Callable, Mapping
-from threading import Event
+from threading import Event, RLock
 from typing import Any
 
 from torch import nn
@@ -32,6 +32,8 @@ class Chat:
         self.tokenizer = tokenizer
         self.settings = settings or ChatSettings()
         self._stop = Event()
+        self._shown: Mapping[str, int] | None = None
+        self._end = RLock()  # reentrant: Ctrl+C may stop the thread that holds it
         self.reset()
 
     def exchange(self, variants: Mapping[str, nn.Module]) -> None:
@@ -52,6 +54,7 @@ class Chat:
     def reset(self) -> None:
         """Forget what was said."""
         self.conversations = {name: Conversation(self.tokenizer) for name in self.variants}
+        self._answers: list[Answer] = []
 
     def ask(self, message: str, notice: Callable[[Answer], None] = lambda _: None) -> list[Answer]:
         """Let every variant answer `message`; `notice` hears of each token as it comes.
@@ -59,24 +62,48 @@ class Chat:
         Raises WorkbenchError, before any model runs, where the message cannot be put.
         """
         text = cleaned(message)
+        with self._end:
+            self._answers, self._shown = [], None
+            self._stop.clear()
         prompts = {}
         for name, conversation in self.conversations.items():
             conversation.system = self.settings.system
             context = getattr(self.variants[name].config, "max_position_embeddings", None)
             prompts[name] = conversation.prompt(text, context, self.settings.max_new_tokens)
-        self._stop.clear()
-        answers = []
-        for name, model in self.variants.items():
-            answer = Answer(name, self.tokenizer)
-            answers.append(answer)
-            if not self._stop.is_set():
-                generate(model, prompts[name], answer, self.settings, self._stop, notice)
-            self.conversations[name].add(text, answer.text)
+        answers = [Answer(name, self.tokenizer) for name in self.variants]
+        for answer in answers:
+            if self._stop.is_set():
+                answer.ended = "stopped"
+            else:
+                model, prompt = self.variants[answer.variant], prompts[answer.variant]
+                generate(model, prompt, answer, self.settings, self._stop, notice)
+        with self._end:
+            self._answers = answers
+            self._cut()
+            for answer in answers:
+                self.conversations[answer.variant].add(text, answer.text)
         return answers
 
-    def stop(self) -> None:
-        """End every answer at its next token; may be called from any thread."""
-        self._stop.set()
+    def stop(self, shown: Mapping[str, int] | None = None) -> None:
+        """End every answer at its next token; may be called from any thread.
+
+        `shown` are the tokens of each variant that a reader had seen by then: no answer keeps more,
+        even if it ended by itself while the stop was on its way. Raises WorkbenchError where
+        `shown` is anything else.
+        """
+        _check_shown(shown)
+        with self._end:
+            self._shown = shown
+            self._stop.set()
+            self._cut()
+            for answer in self._answers:
+                self.conversations[answer.variant].amend(answer.text)
+
+    def _cut(self) -> None:
+        """Take back what the reader had not seen when it was stopped."""
+        if self._shown is not None:
+            for answer in self._answers:
+                answer.cut(self._shown.get(answer.variant, 0))
 
 
 def _check(variants: Mapping[str, nn.Module]) -> None:
@@ -88,3 +115,13 @@ def _check(variants: Mapping[str, nn.Module]) -> None:
                 f"{name} is a {type(model).__name__}, which cannot generate text; "
                 "give causal language models."
             )
+
+
+def _check_shown(shown: object) -> None:
+    if shown is not None and not (
+        isinstance(shown, Mapping)
+        and all(type(tokens) is int and tokens >= 0 for tokens in shown.values())
+    ):
+        raise WorkbenchError(
+            f"stop takes the number of tokens shown by variant, or None; found {str(shown)[:80]!r}."
+        )

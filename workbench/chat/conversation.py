@@ -56,6 +56,10 @@ class Conversation:
         """Note an exchange."""
         self.turns += [Message("user", message), Message("assistant", answer)]
 
+    def amend(self, answer: str) -> None:
+        """Put `answer` in place of the newest one."""
+        self.turns[-1] = Message("assistant", answer)
+
     def _encode(self, turns: list[Message]) -> Tensor:
         if self.templated:
             first = [Message("system", self.system)] if self.system else []

@@ -1,5 +1,6 @@
 """Talk to the float model and to what recipes make of it, side by side, as they write."""
 
+from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets as t
@@ -70,6 +71,9 @@ class ChatView(View):
     def __init__(self, session: Any, **keywords: Any) -> None:
         self._chat: Chat | None = None
         self._kept: dict[str, nn.Module] = {}
+        self._asked: Job | None = None
+        self._newest: list[Answer] | None = None  # the answers to it; None until models are asked
+        self._end = RLock()  # held where an answer ends, and by a stop
         super().__init__(session, **keywords)
 
     @t.validate(*SETTINGS)
@@ -82,15 +86,27 @@ class ChatView(View):
         """Queue `message` for every variant; the recipe's model is frozen first if need be."""
         text = cleaned(message)
         self._problem = ""
-        self.live = {"message": text, "answers": []}
-        job: Job = self.session.queue("chat", lambda: self._answer(text))
+        with self._end:
+            self._asked = self._newest = None
+            self.live = {"message": text, "answers": []}
+            job: Job = self.session.queue("chat", lambda: self._answer(text))
+            self._asked = job
         self.follow()
         return job
 
-    def stop(self) -> None:
-        """End the answers at their next token; what was written stays."""
-        if self._chat is not None:
-            self._chat.stop()
+    def stop(self, shown: dict[str, int] | None = None) -> None:
+        """End the answers at their next token; what was written stays.
+
+        `shown`, the tokens that a page had of each variant when Stop was pressed, holds them to
+        that. A question that no model has been asked yet is withdrawn.
+        """
+        with self._end:
+            if self._newest is None and self._asked is not None:
+                self._asked.cancel()
+            elif self._chat is not None:
+                self._chat.stop(shown)
+                if self._newest:  # they ended while the stop was on its way
+                    self.turns = [*self.turns[:-1], self._compared(self.turns[-1]["message"])]
 
     def cancel(self) -> None:
         """Stop the answers, and every job of the session."""
@@ -101,7 +117,7 @@ class ChatView(View):
         """Begin a new conversation."""
         if self._chat is not None:
             self._chat.reset()
-        self.turns = []
+        self.turns, self._newest = [], []
 
     def keep(self) -> None:
         """Keep the quantized model of now as a variant, to talk to it beside the next recipe's."""
@@ -116,15 +132,21 @@ class ChatView(View):
         self.variants = list(dict.fromkeys([ORIGINAL, *self._kept, summary(recipe)]))
         loaded = self.session.loaded
         self.talks = loaded is None or loaded.kind == "causal-lm"
+        if self._asked is not None and self._asked.ended:
+            self.live = {}  # also where it was cancelled while it waited for its turn
         self.templated = bool(loaded and getattr(loaded.tokenizer, "chat_template", None))
 
     def _answer(self, text: str) -> list[Answer]:
         try:
             chat = self._ready()
+            with self._end:
+                assert self._asked is not None
+                self._asked.check()  # whether Stop was pressed while the model was made ready
+                self._newest = []
             answers = self._told(chat, text)
-            self.turns = [*self.turns, {"message": text, "answers": self._compared(answers)}][
-                -TURNS_KEPT:
-            ]
+            with self._end:
+                self._newest = answers
+                self.turns = [*self.turns, self._compared(text)][-TURNS_KEPT:]
         finally:
             self.live = {}
         return answers
@@ -151,7 +173,8 @@ class ChatView(View):
         growing: dict[str, Answer] = {}
 
         def tell() -> None:
-            self.live = {"message": text, "answers": [_row(a) for a in list(growing.values())]}
+            answers = [answer.so_far() for answer in list(growing.values())]
+            self.live = {"message": text, "answers": [_row(answer) for answer in answers]}
 
         def notice(answer: Answer) -> None:
             growing[answer.variant] = answer
@@ -160,17 +183,19 @@ class ChatView(View):
         with Teller(tell, TELL_SECONDS) as teller:
             return chat.ask(text, notice)
 
-    def _compared(self, answers: list[Answer]) -> list[dict[str, Any]]:
+    def _compared(self, text: str) -> dict[str, Any]:
+        """The newest turn, each answer beside the original's."""
         assert self._chat is not None
-        first, rows = answers[0], []
-        for answer in answers:
-            at = first_divergence([first, answer])
+        assert self._newest is not None
+        rows = []
+        for answer in self._newest:
+            at = first_divergence([self._newest[0], answer])
             common = None
             if at is not None:
                 before = self._chat.tokenizer.decode(answer.tokens[:at], skip_special_tokens=True)
                 common = len(before)
             rows.append(_row(answer) | {"common": common, "same_tokens": at})
-        return rows
+        return {"message": text, "answers": rows}
 
 
 def _row(answer: Answer) -> dict[str, Any]:

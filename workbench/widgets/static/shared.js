@@ -56,7 +56,7 @@ function median(values) {
 /** A layer's name from its block on: model.layers.0.mlp.up_proj is layers.0.mlp.up_proj. */
 const brief = (name) => name.replace(/^.*?(?=[^.]+\.\d+\.)/, "");
 
-const call = (model, name) => model.send({ call: name });
+const call = (model, name, ...given) => model.send({ call: name, arguments: given });
 
 function set(model, name, value) {
   model.set(name, value);
