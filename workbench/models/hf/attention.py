@@ -67,9 +67,7 @@ def _is_native(
 ) -> bool:
     """Whether layers of `module` are native, nobody watches, and this can be native as well."""
     return (
-        not is_watched(
-            query, key, value, mask
-        )  # first, since the compiler follows what comes after
+        not is_watched(query, key, value, mask)  # first, as it is for the compiler
         and any(isinstance(one, QModule) and one.panels is not None for one in module.children())
         and query.is_cpu
         and query.dtype in native.FLOATS
