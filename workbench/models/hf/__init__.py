@@ -1,6 +1,7 @@
 """What makes `from_pretrained` and `save_pretrained` of transformers know our checkpoints."""
 
 from workbench.models.formats import METHOD
+from workbench.models.hf.attention import register_attention
 from workbench.models.hf.causal import QuantizedModelForCausalLM
 from workbench.models.hf.config import ClaimedConfig, WorkbenchConfig
 from workbench.models.hf.quantizer import WorkbenchQuantizer, attach, mark
@@ -12,10 +13,11 @@ __all__ = ["METHOD", "QuantizedModelForCausalLM", "WorkbenchConfig", "attach", "
 
 
 def register() -> None:
-    """Tell transformers of our quantizer and shapes; called when its models are imported."""
+    """Tell transformers of what we have for it; called when its models are imported."""
     from transformers.quantizers import auto
 
     install()
+    register_attention()
     auto.AUTO_QUANTIZATION_CONFIG_MAPPING[METHOD] = WorkbenchConfig
     auto.AUTO_QUANTIZER_MAPPING[METHOD] = WorkbenchQuantizer
     if attach not in when_frozen:
