@@ -1,6 +1,8 @@
 """The whole path on a tiny classifier: what is left, what is read when, and what is refused."""
 
 import json
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -9,9 +11,10 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 
 import workbench as wb
 from workbench import WorkbenchError
+from workbench.compress import Target
 from workbench.recipe import Recipe
 from workbench.recipe.compression import CompressionSpec
-from workbench.waterfall import steps, texts
+from workbench.waterfall import steps, texts, verb
 
 WORDS = ["good", "fine", "lovely", "great", "bad", "awful", "dull", "poor"]
 
@@ -63,8 +66,9 @@ def recipe(folder) -> Recipe:
     return Recipe.from_json(json.dumps(document))
 
 
-@pytest.mark.slow
-def test_every_step_is_made_measured_and_made_once(recipe, folder, monkeypatch) -> None:
+@pytest.fixture(scope="module")
+def whole(recipe, folder):
+    """The figures of a run that nothing disturbed, in `out`, and what it did, in order."""
     events = []
 
     def told(name, plain):
@@ -74,13 +78,21 @@ def test_every_step_is_made_measured_and_made_once(recipe, folder, monkeypatch) 
 
         return tell
 
-    monkeypatch.setattr(texts, "read_table", told("read", texts.read_table))
-    monkeypatch.setattr(steps, "distil", told("learn", steps.distil))
-    monkeypatch.setattr(steps, "importance", told("score", steps.importance))
-    found = wb.compress(recipe, folder / "out")
-    # The reported split is read once, after the last training and the last scoring.
-    test = recipe.compression.task.test
-    assert [i for i, event in enumerate(events) if event == ("read", test)] == [len(events) - 1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(texts, "read_table", told("read", texts.read_table))
+        patch.setattr(steps, "distil", told("learn", steps.distil))
+        patch.setattr(steps, "importance", told("score", steps.importance))
+        return wb.compress(recipe, folder / "out"), events
+
+
+@pytest.mark.slow
+def test_every_step_is_made_and_measured(recipe, folder, whole) -> None:
+    found, events = whole
+    task = recipe.compression.task
+    reads = [event for event in events if event[0] == "read"]
+    assert sorted(reads) == sorted(("read", n) for n in (task.train, task.held_out, task.test))
+    # The reported split is read after the last training and the last scoring.
+    assert events[-1] == ("read", task.test)
     assert {name for name, _ in events} == {"read", "learn", "score"}
 
     assert [row.step for row in found.rows] == [
@@ -100,12 +112,72 @@ def test_every_step_is_made_measured_and_made_once(recipe, folder, monkeypatch) 
     assert sum(pruned.right[i] != ours.right[i] for i in range(20)) <= 2
     assert wb.Waterfall.load(folder / "out" / "waterfall.json") == found
 
-    def never(*args, **keywords):
-        raise AssertionError("made twice")
 
-    monkeypatch.setattr(sys.modules["workbench.compress.distil"], "_trainer", never)
-    again = wb.compress(recipe, folder / "out")
-    assert [row.right for row in again.rows] == [row.right for row in found.rows]
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import workbench as wb
+
+class Kills:
+    trainings = 0
+    def update(self, what, done, total):
+        self.trainings += what == "training" and done == 0
+        if self.trainings == 2 and what == "training" and done == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def check(self): pass
+
+with wb.reporting(Kills()):
+    wb.compress(wb.Recipe.load(Path(sys.argv[1])), sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_end(recipe, folder, whole, monkeypatch) -> None:
+    """SIGKILL after step 9 of 12 in which the pruned student learns again, 3 after a checkpoint."""
+    (folder / "recipe.json").write_text(recipe.to_json())
+    out = folder / "killed"
+    command = [sys.executable, "-c", KILLED, folder / "recipe.json", out]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert (out / "student").is_dir()
+    assert [one.name for one in (out / "pruned.part").glob("checkpoint-*")] == ["checkpoint-6"]
+    assert not (out / "pruned").exists()
+
+    trained = []
+    module = sys.modules["workbench.compress.distil"]
+    plain = module._trainer
+    monkeypatch.setattr(module, "_trainer", lambda *args: trained.append(args) or plain(*args))
+    monkeypatch.setattr(verb, "_measured", lambda run, variants, *_: variants)
+    for _ in range(2):
+        wb.compress(recipe, out)
+    assert len(trained) == 1  # what was finished is not made again
+    for name in ("student", "pruned"):
+        killed, undisturbed = (folder / where / name for where in ("killed", "out"))
+        file = "model.safetensors"
+        assert (killed / file).read_bytes() == (undisturbed / file).read_bytes()
+        learned = [json.loads((one / "learned.json").read_text()) for one in (killed, undisturbed)]
+        assert learned[0] | {"seconds": 0} == learned[1] | {"seconds": 0}
+
+
+def test_what_met_a_time_is_met_again(recipe, tmp_path, monkeypatch) -> None:
+    """A run that goes on measures otherwise, and yet prunes to the same student."""
+    section = recipe.compression.model_copy(update={"pruning": Target(latency_ms=5)})
+    (run,) = verb._runs({"": recipe.model_copy(update={"compression": section})}, tmp_path)
+    teacher = run.teacher()
+    made = []
+    monkeypatch.setattr(steps, "distil", lambda student, *_, **__: made.append(student.model))
+    monkeypatch.setattr(steps, "load", lambda folder: None)
+    timed = iter([1, 1, 9, 9, 9, 9, 9, 9])
+
+    def measured(model, batch) -> float:
+        assert batch["input_ids"].shape[0] == 1
+        return next(timed)
+
+    monkeypatch.setattr(sys.modules["workbench.compress.prune"], "_time", measured)
+    for _ in range(2):
+        run.pruned(teacher, teacher)
+    first, again = (model.state_dict() for model in made)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert next(timed, None) is None
 
 
 @pytest.mark.slow

@@ -1,7 +1,5 @@
 """Take heads and feed-forward units out of a model: fewer numbers, not numbers set to zero."""
 
-import statistics
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +11,12 @@ from torch import Tensor, nn
 
 from workbench.compress.gates import gated
 from workbench.compress.importance import Importance, small
-from workbench.compress.targets import Keep, Target, choose
+from workbench.compress.targets import Keep, Kept, Target, choose, named
 from workbench.errors import WorkbenchError
 from workbench.graph.calls import deviation, run
 from workbench.graph.widths import Part, Width
 from workbench.models.loaded import share
+from workbench.ops.timing import milliseconds
 from workbench.smooth.fold import Change
 
 TOLERANCE = 1e-4  # of the largest output, between a masked model and the one without the masked
@@ -29,13 +28,17 @@ Noted = tuple[str, str]  # class and attribute that note a width or a number of 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was taken out: units kept of each width, by reader, and numbers before and after."""
+    """What was taken out: units kept of each width, by reader, and numbers before and after.
 
-    kept: dict[str, tuple[int, ...]]
+    `milliseconds` are of a forward of the pruned model, measured anew, where a time was the target.
+    """
+
+    kept: Kept
     widths: tuple[Width, ...]
     parameters_before: int
     parameters: int
     deviation: float
+    milliseconds: float | None
 
     def counts(self, part: Part) -> list[int]:
         """Units left in each layer."""
@@ -44,37 +47,50 @@ class Pruned:
 
 @torch.no_grad()
 def prune(
-    model: nn.Module, importance: Importance, target: Target, batch: Mapping[str, Tensor]
+    model: nn.Module, importance: Importance, target: Target | Kept, batch: Mapping[str, Tensor]
 ) -> Pruned:
     """Remove the least important heads and units of `model`, down to `target`.
 
-    Weights are replaced, never written to; whatever the modules note of their widths follows, and
-    the config says the shapes, so that transformers builds the model again. The outputs for `batch`
-    must be those of the model with the same units masked. Raises WorkbenchError, with the model as
-    it was, where they are not, or the target cannot be reached.
+    A target may also be the units that stay, as the `kept` of an earlier result names them. Weights
+    are replaced, never written to; whatever the modules note of their widths follows, and the
+    config says the shapes, so that transformers builds the model again. The outputs for `batch`
+    must be those of the model with the same units masked; a time is that of its forward. Raises
+    WorkbenchError, with the model as it was, where they are not, or the target cannot be reached.
     """
     _check(model, importance)
     before = sum(p.numel() for p in model.parameters())
     was_training = model.training
     model.eval()
 
-    def milliseconds(keep: Keep) -> float:
+    def pruned_time(keep: Keep) -> float:
         trial = share(model)
         _narrow(trial, importance.widths, keep, small(batch))
-        return _milliseconds(trial, {n: v for n, v in batch.items() if n != "labels"})
+        return _time(trial, batch)
 
     try:
-        keep = choose(model, importance, target, milliseconds)
+        if isinstance(target, Target):
+            keep = choose(model, importance, target, pruned_time)
+        else:
+            keep = named(importance, target)
         moved = _narrow(model, importance.widths, keep, small(batch))
+        timed = isinstance(target, Target) and target.latency_ms is not None
+        return Pruned(
+            {name: tuple(units.tolist()) for name, units in keep.items()},
+            importance.widths,
+            before,
+            sum(p.numel() for p in model.parameters()),
+            moved,
+            _time(model, batch) if timed else None,
+        )
     finally:
         model.train(was_training)
-    return Pruned(
-        {name: tuple(units.tolist()) for name, units in keep.items()},
-        importance.widths,
-        before,
-        sum(p.numel() for p in model.parameters()),
-        moved,
-    )
+
+
+def _time(model: nn.Module, batch: Mapping[str, Tensor]) -> float:
+    """Milliseconds of a forward."""
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    device = next(model.parameters()).device
+    return milliseconds({"forward": lambda: model(**inputs)}, RUNS, device)["forward"]
 
 
 def _check(model: nn.Module, importance: Importance) -> None:
@@ -89,16 +105,6 @@ def _check(model: nn.Module, importance: Importance) -> None:
                 f"channels, and here it {f'reads {found}' if found else 'is no linear'}: score "
                 "this model"
             )
-
-
-def _milliseconds(model: nn.Module, batch: Mapping[str, Tensor]) -> float:
-    """The median time of a forward."""
-    taken = []
-    for _ in range(RUNS + 1):
-        start = time.perf_counter()
-        model(**batch)
-        taken.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(taken[1:])
 
 
 def _narrow(

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from workbench.compress.importance import Importance
 from workbench.errors import WorkbenchError
 from workbench.graph.widths import Part, Width
+from workbench.progress import track
 
-STEPS = 64  # of the share kept, where a budget is to be met
+STEPS = 64  # of the share kept, where a budget is to be met; a power of two, to be halved
 
 Keep = dict[str, Tensor]  # by reader: the numbers of the units that stay, in order
+Kept = dict[str, tuple[int, ...]]  # the same as plain numbers
 PARTS: tuple[Part, ...] = ("heads", "units")
 
 
@@ -21,10 +23,10 @@ class Target(BaseModel):
     """What is to be left of heads and feed-forward units.
 
     `heads` and `units` are a share of them (a number with a point, up to 1.0) or, as an integer,
-    how many a layer keeps in the mean. With `parameters` or `latency_ms` (of one forward, on this
-    machine) the greatest share of both is found that stays within. With `even` each layer keeps as
-    many; else the least important of the whole model go, but the best of each layer. Feed-forward
-    units are kept in multiples of `multiple`, as kernels like them.
+    how many a layer keeps in the mean. With `parameters` or `latency_ms` (of one forward, as
+    measured here) the greatest share of both is found that stays within. With `even` each layer
+    keeps as many; else the least important of the whole model go, but the best of each layer.
+    Feed-forward units are kept in multiples of `multiple`, as kernels like them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +75,22 @@ def choose(
     return keep
 
 
+def named(importance: Importance, kept: Kept) -> Keep:
+    """The units that `kept` names; raises WorkbenchError where the model has no such units."""
+    counts = {width.reader: width.count for width in importance.widths}
+    for name in sorted(counts.keys() ^ kept.keys()):
+        raise WorkbenchError(
+            f"{name} is {'among the units to keep, but no' if name in kept else 'not named as a'} "
+            "part of this model that is pruned: take the units kept of a model built like it"
+        )
+    for name, units in kept.items():
+        if not units or sorted(set(units) & set(range(counts[name]))) != list(units):
+            raise WorkbenchError(
+                f"{name} has units 0 to {counts[name] - 1}; name at least one of them, in order"
+            )
+    return {name: torch.tensor(units) for name, units in kept.items()}
+
+
 def _within(
     importance: Importance,
     target: Target,
@@ -95,7 +113,7 @@ def _within(
             f"{budget:,.6g} {unit} cannot be reached by pruning: with 1/{STEPS} of all heads and "
             f"units it is still {least:,.6g}; start from fewer layers"
         )
-    while low < high:
+    for _ in track(range(STEPS.bit_length() - 1), f"the most within {budget:,.6g} {unit}"):
         middle = (low + high + 1) // 2
         low, high = (middle, high) if cost(at(middle)) <= budget else (low, middle - 1)
     return at(low)

@@ -1,19 +1,19 @@
 """Which implementation of an op computes a layer on this machine, and why."""
 
-import time
 from collections.abc import Callable, Mapping
-from functools import cache
-from statistics import median
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from workbench.ops import native
 from workbench.ops.registry import Implementation, Layer, implementations
+from workbench.ops.timing import milliseconds
 from workbench.ops.weights import by_panel
 
 ROWS = (1, 128)  # of activations, as in decoding and in a prompt
 MARGIN = 0.9  # of the time of the one expected to be faster, which noise must not beat
+ROUNDS = 5
 MOST_ROWS = 2048  # of the weight, when measuring: more of them change no ratio
 
 Run = Callable[[Tensor], object]
@@ -85,24 +85,14 @@ def measured(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
 ) -> dict[str, list[float]]:
-    """Median milliseconds of each of `runs` for each of `ROWS`, on inputs [tokens, columns].
-
-    They take turns, so that what else the machine does slows all of them alike.
-    """
+    """Median milliseconds of each of `runs` for each of `ROWS`, on inputs [tokens, columns]."""
     g = torch.Generator().manual_seed(0)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for tokens in ROWS:
         x = torch.randn(tokens, columns, generator=g).to(device, dtype)
-        found: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(6):
-            for name, run in runs.items():
-                start = time.perf_counter()
-                run(x)
-                if not x.is_cpu:
-                    torch.accelerator.synchronize(x.device)
-                found[name].append(1e3 * (time.perf_counter() - start))
-        for name, each in found.items():
-            times[name].append(median(each[1:]))
+        calls = {name: partial(run, x) for name, run in runs.items()}
+        for name, found in milliseconds(calls, ROUNDS, device).items():
+            times[name].append(found)
     return times
 
 

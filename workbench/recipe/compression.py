@@ -37,9 +37,10 @@ class CompressionSpec(_Spec):
     A model that is no classifier becomes one first, by `teacher`. The student has these `layers` of
     it (all with None) and what `student` leaves of heads and units, and learns by `training` to do
     as the teacher does; pruned by `pruning`, it learns again by `repair`. Importance is scored on
-    `score_on` training texts. The result is quantized for each of `engines`, and the fastest of
-    them also runs in `instances` processes, by one request and by `batch` of like length at a time.
-    `price_per_hour` is that of this machine.
+    `score_on` training texts; a latency is that of the middle one of them alone, by length. The
+    result is quantized for each of `engines`, and the fastest of them also runs in `instances`
+    processes, by one request and by `batch` of like length at a time. `price_per_hour` is that of
+    this machine.
     """
 
     task: TextTask

@@ -1,14 +1,15 @@
 """The steps from a teacher to a small quantized student, each left in a folder."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.compare.tasks.documents import drawn
-from workbench.compare.tasks.labels import Labelled
+from workbench.compare.machine import usable_cores
 from workbench.compress import (
-    Examples,
+    Kept,
+    Target,
     Training,
     classifier,
     distil,
@@ -17,12 +18,15 @@ from workbench.compress import (
     prune,
 )
 from workbench.models import LoadedModel, load, save
-from workbench.models.atomic import replacing
+from workbench.models.atomic import replacing, write_text
+from workbench.models.digest import content_digest
+from workbench.ops.threads import torch_threads
 from workbench.quant import QuantArgs, freeze, quantize
 from workbench.recipe import Recipe
 from workbench.recipe.compression import CompressionSpec
 from workbench.waterfall.engines import Variant, write_onnx
-from workbench.waterfall.texts import Split, labelled_examples, padded_batches, task_texts
+from workbench.waterfall.measure import request
+from workbench.waterfall.texts import TaskTexts, padded_batches
 
 SCORE_BATCH = 32
 OF_STUDENT = {"layers", "student", "distillation", "training", "score_on"}
@@ -35,7 +39,13 @@ class Run:
     name: str
     recipe: Recipe
     spec: CompressionSpec
+    texts: TaskTexts
     out: Path
+
+    @property
+    def threads(self) -> int:
+        """Those that a request is answered with."""
+        return self.spec.threads or len(usable_cores())
 
     def steps(
         self,
@@ -73,7 +83,7 @@ class Run:
         loaded = load(self.recipe.model)
         if loaded.kind == "classifier":
             return loaded
-        names = sorted({row.label for row in self._read("train")})
+        names = sorted({row.label for row in self.texts["train"]})
         made = classifier(loaded, names, self.recipe.seed)
         return self._learned(made, "teacher", self.spec.teacher)
 
@@ -91,26 +101,27 @@ class Run:
         self._narrow(made, "pruning")
         return self._learned(made, "pruned", self.spec.repair, teacher)
 
-    def _read(self, split: Split) -> list[Labelled]:
-        return task_texts(self.spec.task, split, self.recipe.seed)
-
-    def examples(self, split: Split, model: LoadedModel) -> Examples:
-        """The texts of a split as `model` reads them."""
-        where = getattr(self.spec.task, split)
-        return labelled_examples(self._read(split), model, self.spec.task.length, where)
-
     def _narrow(self, student: LoadedModel, part: str) -> None:
-        """Prune by importance on the first training texts, drawn by the recipe's seed."""
-        rows = drawn(self._read("train"), self.spec.score_on, self.recipe.seed)
-        found = labelled_examples(rows, student, self.spec.task.length, self.spec.task.train)
-        batches = padded_batches(found, SCORE_BATCH)
-        target = getattr(self.spec, part)
-        prune(student.model, importance(student.model, batches), target, batches[0])
+        """Prune by importance on some training texts; a time is that of the middle one, by length.
+
+        What met a time is noted: a run that goes on would measure another and make another student.
+        """
+        found = self.texts.examples("train", student, self.spec.score_on)
+        target: Target = getattr(self.spec, part)
+        asked = [content_digest(student.model), found.digest(), target.model_dump_json()]
+        note = self.out / f"{part}.json"
+        scores = importance(student.model, padded_batches(found, SCORE_BATCH))
+        by_length = sorted(found.rows, key=lambda row: len(row["input_ids"]))
+        middle = request(by_length[len(by_length) // 2], None, student.tokenizer.pad_token_id)
+        with torch_threads(self.threads):
+            made = prune(student.model, scores, _met(note, asked) or target, middle)
+        if target.latency_ms is not None:
+            write_text(note, json.dumps({"asked": asked, "kept": made.kept}))
 
     def _learned(
         self, student: LoadedModel, name: str, how: Training, teacher: LoadedModel | None = None
     ) -> LoadedModel:
-        learn, judge = self.examples("train", student), self.examples("held_out", student)
+        learn, judge = (self.texts.examples(split, student) for split in ("train", "held_out"))
         distil(
             student,
             learn,
@@ -144,6 +155,15 @@ class Run:
 def _all_layers(model: LoadedModel) -> range:
     config: Any = model.model.config
     return range(config.num_hidden_layers)
+
+
+def _met(note: Path, asked: list[str]) -> Kept | None:
+    """The units that met the time that is asked for, where an earlier run has noted them."""
+    if not note.is_file():
+        return None
+    found = json.loads(note.read_text(encoding="utf-8"))
+    kept: Kept = found["kept"]
+    return kept if found["asked"] == asked else None
 
 
 def _ours(model: LoadedModel, folder: Path) -> None:

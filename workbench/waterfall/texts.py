@@ -16,11 +16,29 @@ from workbench.recipe.compression import TextTask
 Split = Literal["train", "held_out", "test"]
 
 
-def task_texts(task: TextTask, split: Split, seed: int) -> list[Labelled]:
-    """The texts of a split, as many as the task says; raises WorkbenchError for a damaged file."""
-    limits = {"train": task.limit, "held_out": task.limit_held_out, "test": task.limit_test}
-    found = read_table(Path(getattr(task, split)), task.text, task.label, None)
-    return drawn(found, limits[split], seed)
+class TaskTexts:
+    """The texts of a task, as many of each split as it says, drawn by `seed`.
+
+    A split is read when it is first asked for, and once.
+    """
+
+    def __init__(self, task: TextTask, seed: int) -> None:
+        self.task, self.seed = task, seed
+        self._read: dict[Split, list[Labelled]] = {}
+
+    def __getitem__(self, split: Split) -> list[Labelled]:
+        """The texts of a split; raises WorkbenchError for a damaged file."""
+        if split not in self._read:
+            task = self.task
+            limits = {"train": task.limit, "held_out": task.limit_held_out, "test": task.limit_test}
+            found = read_table(Path(getattr(task, split)), task.text, task.label, None)
+            self._read[split] = drawn(found, limits[split], self.seed)
+        return self._read[split]
+
+    def examples(self, split: Split, model: LoadedModel, limit: int | None = None) -> Examples:
+        """The texts of a split, or `limit` of them drawn by the seed, as `model` reads them."""
+        rows = drawn(self[split], limit, self.seed)
+        return labelled_examples(rows, model, self.task.length, getattr(self.task, split))
 
 
 def labelled_examples(

@@ -1,6 +1,8 @@
 """The verb compress: a teacher becomes a small quantized student, and every step is measured."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from workbench.compare import machine, versions
@@ -13,6 +15,7 @@ from workbench.waterfall.document import Waterfall
 from workbench.waterfall.engines import Variant
 from workbench.waterfall.measure import IN_TURNS, measure, with_instances
 from workbench.waterfall.steps import Run
+from workbench.waterfall.texts import TaskTexts
 
 FIGURES = "waterfall.json"
 SHARED = ("model", "seed")
@@ -27,22 +30,45 @@ def compress(recipe: Recipe | Mapping[str, Recipe], out: Path | str) -> Waterfal
     texts and choose by its held-out ones; its test texts are read when everything is made, and
     decide nothing. Several recipes by name, each in a folder of that name, share the teacher and
     every student that they train alike, and are measured in turns with each other: the points of a
-    trade-off. Raises WorkbenchError where a recipe has no such section, where recipes differ in
-    what they must share, and for whatever a step refuses.
+    trade-off, of which the fastest result of the first recipe also runs in several processes.
+    Raises WorkbenchError where a recipe has no such section, where recipes differ in what they must
+    share, and for whatever a step refuses.
     """
     recipes = {"": recipe} if isinstance(recipe, Recipe) else dict(recipe)
     out = Path(out).expanduser()
-    runs = [Run(name, one, _section(name, one), out / name) for name, one in recipes.items()]
-    _check_shared(runs)
-    first = Run("", runs[0].recipe, runs[0].spec, out)
+    runs = _runs(recipes, out)
+    first = replace(runs[0], name="", out=out)
     teacher = first.teacher()
     padded = first.variant("teacher, padded", "teacher", teacher)
     base = first.variant("teacher, own lengths", "dynamic length", teacher, padded)
     students: dict[str, tuple[LoadedModel, Variant]] = {}
-    variants = {one.name: one for one in (padded, base)}
-    for run in runs:
-        variants |= {one.name: one for one in run.steps(teacher, base, students)}
-    return _measured(first, list(variants.values()), teacher)
+    made = [list(run.steps(teacher, base, students)) for run in runs]
+    variants = {one.name: one for one in (padded, base, *chain(*made))}
+    ends = [one.name for one in made[0] if one.step == made[0][-1].step]
+    return _measured(first, list(variants.values()), ends, teacher)
+
+
+def _runs(recipes: Mapping[str, Recipe], out: Path) -> list[Run]:
+    """A run of each recipe in a folder of its name, on the same texts.
+
+    Raises WorkbenchError where what all are measured with is not the same.
+    """
+    if not recipes:
+        raise WorkbenchError("no recipe was given: give at least one with a section compression")
+    sections = {name: _section(name, one) for name, one in recipes.items()}
+    name = next(iter(recipes))
+    texts = TaskTexts(sections[name].task, recipes[name].seed)
+    runs = [Run(name, one, sections[name], texts, out / name) for name, one in recipes.items()]
+    for run in runs[1:]:
+        for part, names in (("recipe", SHARED), ("spec", SHARED_SECTION)):
+            for name in names:
+                ours, theirs = (getattr(getattr(one, part), name) for one in (run, runs[0]))
+                if ours != theirs:
+                    raise WorkbenchError(
+                        f"{run.name} has {name} {ours!r}, and {runs[0].name} {theirs!r}: points of "
+                        "one trade-off share it"
+                    )
+    return runs
 
 
 def _section(name: str, recipe: Recipe) -> CompressionSpec:
@@ -53,34 +79,19 @@ def _section(name: str, recipe: Recipe) -> CompressionSpec:
     return recipe.compression
 
 
-def _check_shared(runs: Sequence[Run]) -> None:
-    """Raise WorkbenchError where what all runs are measured with is not the same."""
-    if not runs:
-        raise WorkbenchError("no recipe was given: give at least one with a section compression")
-    first = runs[0]
-    for run in runs[1:]:
-        for part, names in (("recipe", SHARED), ("spec", SHARED_SECTION)):
-            for name in names:
-                ours, theirs = (getattr(getattr(one, part), name) for one in (run, first))
-                if ours != theirs:
-                    raise WorkbenchError(
-                        f"{run.name} has {name} {ours!r}, and {first.name} {theirs!r}: points of "
-                        "one trade-off share it"
-                    )
-
-
-def _measured(run: Run, variants: Sequence[Variant], teacher: LoadedModel) -> Waterfall:
-    """The figures of all variants, in turns; the fastest in several processes too."""
+def _measured(
+    run: Run, variants: Sequence[Variant], ends: Sequence[str], teacher: LoadedModel
+) -> Waterfall:
+    """The figures of all variants, in turns; the fastest of `ends` in several processes too."""
     spec, task = run.spec, run.spec.task
-    rows = run.examples("test", teacher).rows
-    threads = spec.threads or len(usable_cores())
+    rows = run.texts.examples("test", teacher).rows
     pad = teacher.tokenizer.pad_token_id
-    found = measure(variants, rows, length=task.length, pad=pad, threads=threads, judged=True)
+    found = measure(variants, rows, length=task.length, pad=pad, threads=run.threads, judged=True)
     instances = spec.instances or len(usable_cores())
     sizes = [size for size in (1, spec.batch) if size > 1 or instances > 1]
     if sizes:
-        ends = [place for place, one in enumerate(variants) if one.step == variants[-1].step]
-        best = max(ends, key=lambda place: found[place].factor(found[0]))
+        places = [place for place, one in enumerate(variants) if one.name in ends]
+        best = max(places, key=lambda place: found[place].factor(found[0]))
         found += with_instances(
             found[best], variants[best], rows, pad=pad, instances=instances, threads=1, sizes=sizes
         )
@@ -90,7 +101,7 @@ def _measured(run: Run, variants: Sequence[Variant], teacher: LoadedModel) -> Wa
         examples=len(rows),
         length=task.length,
         price_per_hour=spec.price_per_hour,
-        notes=[IN_TURNS.format(threads=threads)],
+        notes=[IN_TURNS.format(threads=run.threads)],
         machine=machine(),
         versions=versions(),
     )
