@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -30,6 +31,9 @@ except RuntimeError as problem:
     from workbench.errors import in_words
     print('refused:', in_words(problem))
 """
+
+
+END = "import os\nif os.environ['QUERY_STRING'] == '{}': os._exit(3)\n"
 
 
 def notebook(source: str) -> str:
@@ -115,3 +119,36 @@ def test_server_from_first_visitor_to_the_end(server) -> None:
     assert eventually(lambda: get(f"{address}/healthz")[0] == 200, 20)
     application.send_signal(signal.SIGKILL)
     assert eventually(lambda: not second.is_running(), 20)
+
+
+@pytest.mark.parametrize("when", ["starting", "running"])
+def test_a_page_whose_kernel_ends_early_says_so_and_what_to_do(mortal, when) -> None:
+    began = time.monotonic()
+    status, body, _ = get(f"{mortal}/voila/render/count.ipynb?{when}")
+    assert time.monotonic() - began < 30  # it took about five; before, it never ended
+    assert status == 200
+    assert "ended before the page was ready" in body
+    assert f"needed more memory than the {MEMORY} MB it may have" in body
+    assert "Try again" in body
+    assert "voila_finish()" not in body
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory) -> Iterator[str]:
+    """A server whose kernels end while they start, or in their first cell, if asked to."""
+    folder = tmp_path_factory.mktemp("mortal")
+    (folder / "count.ipynb").write_text(notebook(END.format("running")))
+    startup = folder / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "end.py").write_text(END.format("starting"))
+    port = free_port()
+    command = [sys.executable, "-m", "workbench.cli", "serve", str(folder), "--port", str(port)]
+    command += ["--memory", str(MEMORY), "--no-preheat"]
+    environment = {**os.environ, "IPYTHONDIR": str(folder / "ipython")}
+    running = subprocess.Popen(command, env=environment)
+    try:
+        assert eventually(lambda: listens(port))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.terminate()
+        running.wait(30)

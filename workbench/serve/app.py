@@ -1,5 +1,6 @@
 """Voila with what a public server needs: preheated, capped kernels, limits, headers, health."""
 
+import json
 import time
 from html import escape
 from pathlib import Path
@@ -12,11 +13,12 @@ from voila.app import Voila
 from voila.tornado.handler import TornadoVoilaHandler
 
 from workbench.serve.health import Health
-from workbench.serve.kernels import LINUX, Nursery, VisitorKernel, VisitorProvisioner
+from workbench.serve.kernels import LINUX, Nursery, VisitorKernel, VisitorProvisioner, started
 
 TEMPLATE = Path(__file__).parent / "template"
 THEMES = ("light", "dark")
 MOST_MESSAGE = 4_000_000  # bytes from a browser at once: an upload and what travels around it
+HEARTBEAT = 2  # seconds of silence after which a page that is being made looks at its kernel
 
 # What draws our widgets; the other extensions of a JupyterLab would only delay the page.
 EXTENSIONS = [
@@ -42,6 +44,11 @@ REFUSAL = """<!DOCTYPE html>
 <title>Quantization Workbench</title><style>:root {{ color-scheme: light dark }}
 body {{ font: 18px/1.5 system-ui, sans-serif; max-width: 40em; margin: 15vh auto; padding: 0 1em }}
 </style><h1>This page cannot be shown</h1><p role="alert">{}</p></html>"""
+ENDED = (
+    "The program behind it ended before the page was ready: it could not be started, or needed "
+    'more memory than {}. <a href="">Try again</a>; if that does not help, tell whoever runs this '
+    "server: its log says more."
+)
 
 
 class Page(TornadoVoilaHandler):
@@ -62,7 +69,21 @@ class Page(TornadoVoilaHandler):
             )
         else:
             _ = self.xsrf_token  # sets the cookie without which a page that is left cannot say so
-            await super().get(path)
+            await self._write(path)
+
+    async def _write(self, path: str | None) -> None:
+        """Send the page as it is made, and say so if its kernel ends before: Voila would wait."""
+        kernels: list[VisitorKernel] = []
+        started.set(kernels)
+        async for html in self.get_generator(path=path):
+            if kernels and not await kernels[0].is_alive():
+                memory = VisitorProvisioner.memory
+                said = ENDED.format(f"the {memory} MB it may have" if memory else "there is")
+                page = json.dumps(REFUSAL.format(said))
+                self.write(f"<script>document.documentElement.innerHTML = {page}</script>")
+                return
+            self.write(html)
+            self.flush()
 
     def _refuse(self, status: int, sentence: str) -> None:
         self.set_status(status)
@@ -83,6 +104,8 @@ class AppServer(Voila):
         options.extension_allowlist = options.extension_allowlist or EXTENSIONS
         options.extension_denylist = options.extension_denylist or []
         options.allow_template_override = "NO"
+        options.http_keep_alive_timeout = HEARTBEAT
+        self.config.VoilaExecutor.cell_error_instruction = "The log of the server says why."
         self.template_paths.insert(0, str(TEMPLATE))
         self.config.MappingKernelManager.kernel_manager_class = _name(VisitorKernel)
         # A new process under the old page would know nothing of it; that its session ended is true.

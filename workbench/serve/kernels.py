@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from queue import SimpleQueue
 from typing import Any
 
@@ -21,6 +22,9 @@ from workbench.serve.nursery import READY
 
 LINUX = sys.platform == "linux"
 MEGABYTE = 1_000_000
+
+started: ContextVar[list["VisitorKernel"]] = ContextVar("started")
+"""Where a request for a page finds the kernel that was started for it."""
 
 
 class Nursery:
@@ -167,6 +171,7 @@ class VisitorKernel(ServerKernelManager):
     """The kernel of one visitor."""
 
     async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
+        started.get([]).append(self)
         if self.provisioner is None:
             self.provisioner = VisitorProvisioner(
                 kernel_id=self.kernel_id or "", kernel_spec=self.kernel_spec, parent=self

@@ -111,6 +111,8 @@ def _become_kernel(cmd: list[str], env: dict[str, str], cwd: str | None) -> NoRe
         arguments.append(f"--IPKernelApp.parent_handle={os.getppid()}")  # whose end is its own
         sys.argv = ["ipykernel_launcher", *arguments]
         IPKernelApp.launch_instance(arguments)
+    except Exception:
+        log.exception("a kernel could not start")
     finally:
         os._exit(0)  # never back into the nursery's loop
 

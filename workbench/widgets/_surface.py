@@ -1,6 +1,7 @@
 """The few tokens and channels that a picture of activations has room for, outliers kept."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,19 +48,20 @@ def _channels(absmax: Tensor) -> Tensor:
 
 def in_words(tokenizer: Any, tokens: "Tokens") -> list[dict[str, Any]]:
     """Each token as text: `before`, `token`, `after`, and its `position` (None if not known)."""
-
-    def text(ids: list[int]) -> str:
-        known = [number for number in ids if number != NOBODY]
-        return str(tokenizer.decode(known)) if known and tokenizer is not None else ""
-
     told = []
     for position, context in zip(tokens.positions.tolist(), tokens.context.tolist(), strict=True):
         told.append(
             {
-                "before": text(context[:BEFORE]),
-                "token": text(context[BEFORE : BEFORE + 1]),
-                "after": text(context[BEFORE + 1 :]),
+                "before": _text(tokenizer, *context[:BEFORE]),
+                "token": _text(tokenizer, *context[BEFORE : BEFORE + 1]),
+                "after": _text(tokenizer, *context[BEFORE + 1 :]),
                 "position": None if position == NOBODY else position,
             }
         )
     return told
+
+
+@lru_cache(maxsize=4096)  # the tensors of a model were sampled at the same tokens
+def _text(tokenizer: Any, *ids: int) -> str:
+    known = [number for number in ids if number != NOBODY]
+    return str(tokenizer.decode(known)) if known and tokenizer is not None else ""

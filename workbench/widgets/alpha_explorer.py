@@ -179,8 +179,9 @@ class AlphaExplorer(View):
         entry = statistics.entries.get(self.group) if statistics else None
         if not same(self._sent, (entry,)):
             self._sent = (entry,)
-            self.weight_absmax = packed(entry.weight_absmax) if entry else b""
-            self.absmax = packed(entry.absmax) if entry else b""
+            with self.hold_sync():
+                self.weight_absmax = packed(entry.weight_absmax) if entry else b""
+                self.absmax = packed(entry.absmax) if entry else b""
 
     def _show_points(self) -> None:
         points = sorted(self.session.points, key=lambda p: -1.0 if p.alpha is None else p.alpha)

@@ -155,11 +155,12 @@ class OutlierView(View):
         self.row = (names or [self.row if self.row in found else next(iter(found), "")])[0]
 
     def _choose_group(self) -> None:
+        """Show the chosen row, then let the other views follow."""
+        self._show_row()
         statistics = self.session.statistics
         seen = rows_of(statistics, self.source).get(self.row)
         if statistics and seen and not belongs(seen, self.group):
             self.group = group_in(statistics, seen) or self.group
-        self._show_row()
 
     def _show_row(self) -> None:
         seen = rows_of(self.session.statistics, self.source).get(self.row)
@@ -169,8 +170,9 @@ class OutlierView(View):
             self.scales = packed(scales) if scales is not None else b""
             self.absmax = packed(seen.absmax) if seen else b""
             self.weight_absmax = packed(seen.weight_absmax) if seen else b""
-            self._show_tokens(seen)
             self.histograms = self._histograms(seen)
+        with self.hold_sync():  # forty times as much, and seldom looked at: it comes behind
+            self._show_tokens(seen)
 
     def _show_tokens(self, seen: "Entry | Stream | None") -> None:
         if seen is None or self.source == "weights":

@@ -43,7 +43,8 @@ function render({ model, el }) {
   }
 
   follow(model, ["view", "sources", "source", "rows", "row", "absmax", "weight_absmax", "scales", "heat", "heat_top", "heat_channels",
-    "heat_columns", "top", "log", "surface_log", "peaks", "surface", "surface_tokens", "surface_channels", "histograms", "smoothed"], soon(draw));
+    "heat_columns", "top", "log", "surface_log", "histograms", "smoothed"], soon(draw));
+  follow(model, ["peaks", "surface", "surface_tokens", "surface_channels"], soon(() => model.get("view") === "why" && draw()));
   card(model, el, "outliers", "Outliers", noteLine(model),
     h("div", { role: "tablist", class: "qw-tabs", "aria-label": "view" }, tabs),
     h("div", { class: "qw-row" }, field("Channels of", sources), field("Tensor", rows), logField,
@@ -247,7 +248,7 @@ function whyView(model) {
     before = floats(model.get("surface"));
     [tokens, channels] = [model.get("surface_tokens"), model.get("surface_channels")];
     const s = floats(model.get("scales"));
-    if (!tokens.length || before.length !== tokens.length * channels.length) return; // the rest is on its way
+    if (!tokens.length || before.length !== tokens.length * channels.length || (s.length && channels.at(-1) >= s.length)) return; // the rest is on its way
     after = s.length ? before.map((v, i) => v / s[channels[i % channels.length]]) : null;
     const top = [before, after ?? []].reduce((m, array) => array.reduce((a, v) => Math.max(a, v), m), 1e-12);
     pair.draw({
