@@ -42,7 +42,7 @@ class Subject:
     name: str
     what: str
     make: Callable[[int, int], Material]
-    judged: int = 128
+    judged: int = 872
 
 
 class Sentences(Dataset[dict[str, Any]]):

@@ -13,13 +13,15 @@ from workbench.progress import track
 from workbench.train.accelerators.by_length import ordered
 from workbench.train.trainer import WorkbenchTrainer
 
+TOGETHER = 50  # batches sorted: those of a student are larger than a trainer takes by itself
+
 
 class TextTrainer(WorkbenchTrainer):
     """A trainer on texts in batches of about one length, with or without a teacher."""
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**keywords)
-        self.samplers.append(ordered(self))
+        self.samplers.append(ordered(self, TOGETHER))
         self._begun = time.perf_counter()
         self._before: float | None = None
 

@@ -7,7 +7,13 @@ from typing import Any
 from torch.utils.data import Sampler
 
 from workbench.train.accelerators.base import Accelerator
-from workbench.train.lengths import batches_by_length, lengths_of, lengths_vary, pads_to_the_longest
+from workbench.train.lengths import (
+    BATCHES_SORTED,
+    batches_by_length,
+    lengths_of,
+    lengths_vary,
+    pads_to_the_longest,
+)
 
 
 class LengthSampler(Sampler[int]):
@@ -17,21 +23,29 @@ class LengthSampler(Sampler[int]):
     """
 
     def __init__(
-        self, lengths: Sequence[int], step: int, seed: int, epoch: Callable[[], int]
+        self,
+        lengths: Sequence[int],
+        step: int,
+        seed: int,
+        epoch: Callable[[], int],
+        together: int = BATCHES_SORTED,
     ) -> None:
         self.lengths, self.step, self.seed, self.epoch = lengths, step, seed, epoch
+        self.together = together
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        shuffled, short = batches_by_length(self.lengths, self.step, self.seed, self.epoch())
+        shuffled, short = batches_by_length(
+            self.lengths, self.step, self.seed, self.epoch(), self.together
+        )
         shuffled.sort(key=lambda rows: self.lengths[rows[0]] < max(self.lengths))  # stable
         for rows in (*shuffled, *short):
             yield from rows
 
 
-def ordered(trainer: Any) -> Callable[[], LengthSampler]:
+def ordered(trainer: Any, together: int = BATCHES_SORTED) -> Callable[[], LengthSampler]:
     """What makes the sampler of a trainer whose rows tell their lengths."""
     args = trainer.args
     seed = args.seed if args.data_seed is None else args.data_seed
@@ -40,7 +54,7 @@ def ordered(trainer: Any) -> Callable[[], LengthSampler]:
     assert lengths is not None
 
     def make() -> LengthSampler:
-        return LengthSampler(lengths, step, seed, lambda: int(trainer.state.epoch or 0))
+        return LengthSampler(lengths, step, seed, lambda: int(trainer.state.epoch or 0), together)
 
     return make
 
