@@ -47,6 +47,24 @@ def test_entries_hold_what_direct_computation_gives():
     assert entry.outlier_ratio == pytest.approx((entry.absmax.max() / entry.absmax.median()).item())
 
 
+class Speaker(Two):
+    """The same as a language model, whose logits come last."""
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.c
+
+
+def test_logits_that_nobody_reads_are_not_computed():
+    plain, model, data = Two(), Speaker(), batches(2)
+    computed = []
+    model.c.register_forward_hook(lambda _, __, y: computed.append(any(y.stride())))
+    found = observe(model, data)
+    assert same(found, observe(plain, data))
+    assert computed[-len(data) :] == [False, False]  # one number stands for all of them
+    assert any(computed), "the search for groups is spared none of them"
+    torch.testing.assert_close(model(data[0]["x"]), plain(data[0]["x"]), rtol=0, atol=0)
+
+
 def same(a: Statistics, b: Statistics) -> bool:
     return all(
         torch.equal(x.absmax, b[x.name].absmax)
