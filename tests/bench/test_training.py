@@ -15,6 +15,7 @@ from workbench.bench.training_tables import training_sentences, training_table
 from workbench.cli import main
 from workbench.console import console
 from workbench.errors import WorkbenchError
+from workbench.train.accelerators import accelerators
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -99,6 +100,22 @@ def test_the_picture_has_a_bar_and_a_curve_for_each_run(report, tmp_path) -> Non
     assert len(list(picture.iter(f"{SVG}polyline"))) == 5
     with pytest.raises(WorkbenchError, match="svg or"):
         training_chart.save_chart(report, tmp_path / "picture.png")
+
+
+def test_every_colour_is_seen_on_white_and_on_a_dark_page() -> None:
+    """Three to one at least, as Web Content Accessibility Guidelines ask of graphics (1.4.11)."""
+
+    def luminance(colour: str) -> float:
+        shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [s / 12.92 if s <= 0.03928 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    inks = [training_chart.ink(i) for i in range(len(accelerators) + 2)]
+    assert len(set(inks)) == len(inks)
+    for colour, _ in inks:
+        for ground in ("#ffffff", "#111111"):  # JupyterLab's, light and dark
+            low, high = sorted(map(luminance, (colour, ground)))
+            assert (high + 0.05) / (low + 0.05) >= 3
 
 
 def test_the_report_is_read_back(report, tmp_path) -> None:

@@ -74,3 +74,15 @@ def test_a_section_for_sessions_is_refused_before_anything_changes(tmp_path) -> 
     with pytest.raises(WorkbenchError, match="chosen by a session"):
         build(WorkbenchTrainer, tmp_path, model, quantization=spec)
     assert not wb.quantization_map(model)
+
+
+def test_divided_weights_are_refused_before_anything_changes(tmp_path, monkeypatch) -> None:
+    def divide(trainer) -> None:
+        trainer.is_fsdp_enabled = True
+
+    monkeypatch.setattr("workbench.train.trainer.shard_on_processors", divide)
+    model = tiny_bert()
+    spec = QuantizationSpec(weights=INT4, activations=None)
+    with pytest.raises(WorkbenchError, match="freezing need them whole: leave fsdp out"):
+        build(WorkbenchTrainer, tmp_path, model, quantization=spec)
+    assert not wb.quantization_map(model)

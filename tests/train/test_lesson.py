@@ -7,7 +7,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 import workbench as wb
 from tests.train.helpers import Sentences, build, losses, pad_to_longest, tiny_bert
-from workbench import WorkbenchTrainer
+from workbench import WorkbenchTrainer, WorkbenchTrainingArguments
 from workbench.errors import WorkbenchError
 from workbench.recipe import QuantizationSpec
 from workbench.train.distillation import Distillation, soft_divergence
@@ -93,6 +93,13 @@ def test_each_new_model_of_a_search_is_taught(tmp_path) -> None:
 class Stream(IterableDataset):
     def __iter__(self):
         yield from Sentences()
+
+
+def test_maps_that_processes_would_learn_apart_are_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(WorkbenchTrainingArguments, "world_size", 2)
+    with pytest.raises(WorkbenchError, match="which 2 processes would each learn"):
+        build(WorkbenchTrainer, tmp_path, teacher=teacher(), distillation=ALL)
+    build(WorkbenchTrainer, tmp_path, teacher=teacher())  # of its logits alone
 
 
 def test_what_does_not_fit_is_refused(tmp_path) -> None:

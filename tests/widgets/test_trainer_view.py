@@ -6,7 +6,7 @@ import pytest
 
 from tests.bench.made_report import made_report
 from workbench import WorkbenchError
-from workbench.bench.training_chart import ink
+from workbench.bench.training_chart import PAGE, ink
 from workbench.widgets import TrainerView
 
 
@@ -29,8 +29,8 @@ def test_a_choice_leaves_colours_as_they_were() -> None:
     colour = ink(2)[0]  # of the third
     view.choice.value = ("heap",)
     assert view.names == ("heap",)
-    assert re.findall(r'<polyline points="[^"]*" fill="none" stroke="(#\w+)"', page(view)) == [
-        "#555555", "#555555", colour,
+    assert re.findall(r'<polyline points="[^"]*" fill="none" stroke="([^"]+)"', page(view)) == [
+        PAGE.grey, PAGE.grey, colour,
     ]  # fmt: skip
     assert "<td>bf16</td>" not in page(view)
     assert page(view).count("<td>transformers, seed") == 2

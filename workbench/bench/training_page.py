@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from html import escape
 
-from workbench.bench.training_chart import SMOOTHED, svg
+from workbench.bench.training_chart import PAGE, SMOOTHED, svg
 from workbench.bench.training_report import PLAIN, TrainReport
 from workbench.bench.training_tables import LEGEND, cells, training_sentences
 
@@ -18,7 +18,7 @@ def html(
     notes = "".join(f"<li>{escape(one)}</li>" for one in (LEGEND, *training_sentences(chosen)))
     table = _row("th", titles) + "".join(_row("td", row) for row in body)
     return (
-        f'{svg(report, names, smoothed)}<div style="overflow-x:auto"><table cellpadding="4">'
+        f'{svg(report, names, smoothed, PAGE)}<div style="overflow-x:auto"><table cellpadding="4">'
         f"{table}</table></div><ul>{notes}</ul>"
     )
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from workbench.errors import WorkbenchError
 from workbench.progress import track
@@ -22,9 +23,16 @@ def make_aware(trainer: "WorkbenchTrainer", model: nn.Module) -> None:
     """Quantize `model` as the trainer's section says, and make what is quantized learn.
 
     A model that is not quantized stays as it is where there is no section. Raises WorkbenchError
-    for a section that a session has to carry out, before anything is changed.
+    for a section that a session has to carry out, and where processes divide the weights among
+    them, before anything is changed.
     """
     spec = trainer.quantization
+    if (spec is not None or _unfrozen(model)) and _in_pieces(trainer):
+        raise WorkbenchError(
+            "the weights are divided among the processes (fsdp or ZeRO-3), and rounding and "
+            "freezing need them whole: leave fsdp out, and several processes divide the "
+            "optimizer's state alone, or train in float and quantize afterwards"
+        )
     if spec is not None:
         if spec.bits or spec.algorithms:
             raise WorkbenchError(
@@ -60,6 +68,10 @@ def finish(model: nn.Module) -> None:
 
 def _unfrozen(model: nn.Module) -> bool:
     return any(not module.frozen for _, module in quantized_modules(model))
+
+
+def _in_pieces(trainer: "WorkbenchTrainer") -> bool:
+    return trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()
 
 
 def _calibrate(trainer: "WorkbenchTrainer", model: nn.Module) -> None:

@@ -63,6 +63,18 @@ class Lesson:
             next(student.parameters()).device
         )
 
+    def check_processes(self, count: int) -> None:
+        """Raise WorkbenchError for projections in several processes, which would learn apart.
+
+        What averages gradients among processes sees those alone that the student's forward uses.
+        """
+        if count > 1 and next(self.projections.parameters(), None) is not None:
+            raise WorkbenchError(
+                f"this lesson learns maps to the teacher's width or heads, which {count} processes "
+                "would each learn for themselves: train in one process, take a teacher as wide as "
+                "the student, or give Distillation(hidden=0, attention=0)"
+            )
+
     @contextmanager
     def given(self) -> Iterator[None]:
         """Let the student hold what the losses need, for a block, which may lie in another."""

@@ -76,7 +76,7 @@ class WorkbenchTrainer(Trainer):
         self.around_loss: list[Callable[[], AbstractContextManager[Any]]] = []
         self.rebatch: list[Callable[[Batch], Batch]] = []
         self.samplers: list[Callable[[], Sampler[int]]] = []
-        self._chosen = False
+        self._chosen_for: tuple[int, int] | None = None  # rows of a batch, batches of a step
         self.quantization: QuantizationSpec | None = None
         self.lesson: Lesson | None = None
         if distillation is not None and teacher is None:
@@ -88,6 +88,7 @@ class WorkbenchTrainer(Trainer):
             self.model_accepts_loss_kwargs = False  # the losses are means over each batch
             self.lesson = Lesson(teacher.to(self.args.device), distillation or Distillation())
             self.lesson.prepare(self.model, self._example())
+            self.lesson.check_processes(self.args.world_size)
 
     def call_model_init(self, trial: Any = None) -> Any:
         """A new model; quantized and taught like the first, once the trainer has data for it."""
@@ -184,13 +185,15 @@ class WorkbenchTrainer(Trainer):
         saved = None if checkpoint is None else Choices.load(Path(checkpoint))
         whole = self._train_batch_size
         size = saved.micro_batch if saved is not None and saved.micro_batch else whole
+        step = whole, self.args.gradient_accumulation_steps  # a search may try others
         while True:
             with ExitStack() as stack:
                 if size != whole:
                     stack.enter_context(split(self, size))
                 try:
-                    if not self._chosen:
+                    if self._chosen_for != step:
                         self._choose(saved)
+                        self._chosen_for = step
                     if size != whole:
                         self.choices = self.choices.model_copy(update={"micro_batch": size})
                     kept = [accelerators[name] for name in self.choices.kept]
@@ -217,7 +220,6 @@ class WorkbenchTrainer(Trainer):
             self.choices = saved
         elif self.args.allowed:
             self.choices = choose(self) if self.args.accelerate_trial else unmeasured(self)
-        self._chosen = True
         if self.choices.rows and not self.args.disable_tqdm and self.is_world_process_zero():
             Console(stderr=True).print(self.choices.table())
 
