@@ -112,7 +112,7 @@ class Run:
         note = self.out / f"{part}.json"
         scores = importance(student.model, padded_batches(found, SCORE_BATCH))
         by_length = sorted(found.rows, key=lambda row: len(row["input_ids"]))
-        middle = request(by_length[len(by_length) // 2], None, student.tokenizer.pad_token_id)
+        middle = request([by_length[len(by_length) // 2]], None, student.tokenizer.pad_token_id)
         with torch_threads(self.threads):
             made = prune(student.model, scores, _met(note, asked) or target, middle)
         if target.latency_ms is not None:
