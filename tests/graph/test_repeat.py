@@ -13,6 +13,7 @@ import workbench as wb
 from workbench.graph import fuse
 from workbench.graph.fuse import repeat
 from workbench.graph.fuse.arena import Block, Memory, lay_out
+from workbench.graph.fuse.repeat import Repeated
 from workbench.ops import native
 
 pytestmark = pytest.mark.skipif(
@@ -163,6 +164,22 @@ def compiled_once(model: nn.Module) -> torch.Tensor:
         return torch.compile(model, backend=fuse.backend)(tokens(0)).last_hidden_state
 
 
+def test_masks_are_read_where_they_are_given(encoder, monkeypatch):
+    call, ids = compiled(encoder), tokens(0)
+    with torch.no_grad():
+        for kept in (range(7), range(4), range(7), range(2, 7), range(1)):
+            mask = torch.zeros_like(ids)
+            mask[0], mask[1, kept] = 1, 1
+            with torch.profiler.profile() as seen:
+                found = call(ids, mask).last_hidden_state
+            with monkeypatch.context() as patched, torch.profiler.profile() as unrecorded:
+                patched.setattr(Repeated, "_run", lambda self, given: self.graph.forward(*given))
+                assert torch.equal(call(ids, mask).last_hidden_state, found), kept
+    copies = {"aten::index", "aten::__and__"}
+    assert not copies & {one.key for one in seen.key_averages()}
+    assert copies <= {one.key for one in unrecorded.key_averages()}
+
+
 def test_threads_at_once_do_not_meet(encoder):
     call = compiled(encoder)
     with torch.no_grad():
@@ -188,6 +205,9 @@ AFTER = {
     "the input is read later": lambda model, x, y: model.two(model.norm(y + x)) * x,
     "torch computes between": lambda model, x, y: model.two(torch.tanh(model.two(y))) + y,
     "torch writes between": lambda model, x, y: model.two(y.add_(1.0)),
+    "a copy in order is written to": lambda model, x, y: (
+        model.two(y + x[torch.arange(3)].mul_(2.0)) * x
+    ),
     "the input is written to": lambda model, x, y: model.two(y + x.mul_(2.0)),
     "rows are turned": lambda model, x, y: model.two(y.t().contiguous().t()),
     "wide floats": lambda model, x, y: model.two(y.double()),

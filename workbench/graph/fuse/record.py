@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from workbench.graph.fuse.arena import Block, Memory, lay_out, moved
 from workbench.graph.fuse.match import without_dropout
+from workbench.graph.fuse.views import View, view_of
 from workbench.ops import native
 from workbench.ops.program import Program, pointers_of
 
@@ -110,6 +111,7 @@ class _Recorder(fx.Interpreter):
         self.order = {node: index for index, node in enumerate(graph.graph.nodes)}
         self.blocks: dict[int, Block] = {}  # by the address of what the calls made
         self.steps: list[fx.Node | _Segment] = []  # what a run does
+        self.views: dict[fx.Node, View] = {}  # instead of what a step copies
         self.total = 0
 
     def run_node(self, n: fx.Node) -> Any:
@@ -119,6 +121,14 @@ class _Recorder(fx.Interpreter):
         with native.recording() as calls:
             result = super().run_node(n)
         constant = self._is_constant(n, result)
+        view = (
+            None
+            if constant or not self._is_only_read(n)
+            else view_of(n, result, self.constants, self.env)
+        )
+        if view is not None:
+            self.views[n] = view
+            result = getattr(self.env[view.source], view.method)(result.shape)
         if constant:
             self.constants[n] = result._version if isinstance(result, Tensor) else 0
         if n.op == "placeholder" or not (constant or self._is_step(n, result, calls)):
@@ -153,6 +163,13 @@ class _Recorder(fx.Interpreter):
     def _is_untouched(self, node: fx.Node) -> bool:
         value = self.env[node]
         return not isinstance(value, Tensor) or value._version == self.constants[node]
+
+    def _is_only_read(self, node: fx.Node) -> bool:
+        """Whether kernels alone read what `node` gives, or what follows from it."""
+        return all(
+            user.target in self.natives or (user.target in CONSTANTS and self._is_only_read(user))
+            for user in node.users
+        )
 
     def _is_step(self, node: fx.Node, result: Any, calls: native.Written) -> bool:
         """Whether a run needs nothing but the calls that were added for `node`."""
@@ -246,6 +263,10 @@ class _Recorder(fx.Interpreter):
                 graph.call_function(step.finish(starts), sources)
             elif step.op == "output":
                 graph.output(map_arg(step.args[0], given))
+            elif step in self.views:
+                view = self.views[step]
+                shape = self.env[step].shape
+                copies[step] = graph.call_method(view.method, (copied(view.source), shape))
             else:
                 copies[step] = graph.node_copy(step, copied)
         for node in graph.nodes:
