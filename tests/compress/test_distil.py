@@ -1,5 +1,7 @@
 """Training from a teacher: the losses against their definitions, and runs that are interrupted."""
 
+import sys
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -7,7 +9,7 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 
 import workbench as wb
 from workbench import WorkbenchError
-from workbench.compress import Distillation, Examples, Training, distil, of_layers
+from workbench.compress import Distillation, Examples, Learned, Training, distil, of_layers
 from workbench.models.loaded import LoadedModel
 from workbench.ops.threads import torch_threads
 from workbench.progress import Cancelled
@@ -109,6 +111,8 @@ def test_a_student_learns_all_that_a_teacher_shows(tokenizer, data, tmp_path, sh
     assert all(p.grad is None for p in student.model.parameters())
     back = wb.load(tmp_path / "out")
     assert agree(state(back.model), state(student.model))
+    assert Learned.load(tmp_path / "out") == learned
+    assert f">\n{learned.best:.4g}</text>" in learned._repr_html_()
     # Asked again, with other threads, the run is read and not repeated; another one is refused.
     again = classifier(tokenizer, seed=2, num_hidden_layers=2, **shape)
     with torch_threads(torch.get_num_threads() + 1):
@@ -118,6 +122,19 @@ def test_a_student_learns_all_that_a_teacher_shows(tokenizer, data, tmp_path, sh
     assert agree(state(again.model), state(student.model))
     with pytest.raises(WorkbenchError, match="another model, data or settings"):
         distil(student, *data, tmp_path / "out", teacher=teacher, training=FAST)
+
+
+def test_the_best_by_the_held_out_texts_is_kept(tokenizer, data, tmp_path, monkeypatch) -> None:
+    student, judged, seen = classifier(tokenizer), [0.5, 0.8, 0.7, 0.6], []
+
+    def accuracy(found) -> dict[str, float]:
+        seen.append(state(student.model))
+        return {"accuracy": judged[len(seen) - 1]}
+
+    monkeypatch.setattr(sys.modules["workbench.compress.distil"], "_accuracy", accuracy)
+    learned = distil(student, *data, tmp_path / "out", training=FAST)
+    assert (learned.kept, learned.best) == (12, 0.8)
+    assert [agree(state(student.model), one) for one in seen] == [False, True, False, False]
 
 
 def test_without_labels_and_for_language_models(tokenizer, tmp_path) -> None:
@@ -132,6 +149,7 @@ def test_without_labels_and_for_language_models(tokenizer, tmp_path) -> None:
     student = of_layers(teacher, [1])
     assert student.model.config.num_hidden_layers == 1
     assert student.model.model.layers[0].self_attn.layer_idx == 0
+    assert agree(state(student.model.model.layers[0]), state(teacher.model.model.layers[1]))
     data = Examples(tokenizer, texts(48)[0]), Examples(tokenizer, texts(16, seed=1)[0])
     how = Distillation(labels=0.1, hidden=1.0, attention=1.0, layers="last")
     learned = distil(
@@ -193,6 +211,10 @@ def test_teachers_and_data_that_do_not_fit_are_refused(tokenizer, data, tmp_path
     student = classifier(tokenizer)
     with pytest.raises(WorkbenchError, match="gives 2 classes or tokens and the teacher 3"):
         distil(student, *data, tmp_path / "a", teacher=classifier(tokenizer, num_labels=3))
+    names = [{0: "bad", 1: "good"}, {0: "good", 1: "bad"}]
+    one, other = (classifier(tokenizer, id2label=each) for each in names)
+    with pytest.raises(WorkbenchError, match="classes bad, good, and its teacher tiny 0 good, bad"):
+        distil(one, *data, tmp_path / "a", teacher=other)
     other = classifier(tokenizer)
     other.tokenizer = AutoTokenizer.from_pretrained(wb.bundled["pylm"].folder())
     with pytest.raises(WorkbenchError, match="different tokenizers"):

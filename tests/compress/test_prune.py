@@ -112,6 +112,29 @@ def test_what_is_left_computes_what_the_masked_model_does_and_trains_on() -> Non
     )
 
 
+def test_layers_of_several_shapes_go_to_onnx(tmp_path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, batches = case_model("distilbert")
+    made = prune(model, scored(model, batches), Target(heads=0.6, units=0.4), batches[0])
+    assert all(len(set(made.counts(part))) == 2 for part in ("heads", "units"))
+    wb.export(model, tmp_path / "onnx", format="onnx", example=batches[0])
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
+    feed = {node.name: batches[1][node.name].numpy() for node in session.get_inputs()}
+    found = torch.from_numpy(session.run(None, feed)[0])
+    same([found], outputs(model, batches[1])[:1], 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("form", "engine"), [("gguf", "llama.cpp"), ("compressed-tensors", "vLLM")]
+)
+def test_engines_that_build_by_a_config_get_no_pruned_model(form, engine, tmp_path) -> None:
+    model, batches = case_model("llama")
+    prune(model, scored(model, batches), Target(units=0.4), batches[0])
+    with pytest.raises(WorkbenchError, match=rf"is pruned to \d+ x \d+.*{engine} builds"):
+        wb.export(model, tmp_path / "out", format=form)
+    assert not (tmp_path / "out").exists()
+
+
 def test_pruning_nothing_changes_nothing() -> None:
     model, batches = case_model("llama")
     parameters = dict(model.named_parameters())

@@ -3,6 +3,7 @@
 import pytest
 
 from workbench import WorkbenchError
+from workbench.recipe import Recipe
 from workbench.waterfall import SST2, Instances, Row, Waterfall
 from workbench.waterfall.curve import beaten_by, curve_svg
 from workbench.waterfall.measure import request, sample_by_length
@@ -136,3 +137,10 @@ def test_the_full_run_that_ships_is_what_was_promised() -> None:
     assert {row.engine for row in quantized} >= {"workbench", "onnxruntime"}
     assert min(row.accuracy for row in quantized) > teacher.accuracy - 0.025
     assert all(len(row.right) == full.examples == 872 for row in full.judged)
+
+
+def test_the_full_run_comes_from_the_recipes_beside_it() -> None:
+    full = Waterfall.load(SST2)
+    recipes = {path.stem: Recipe.load(path) for path in (SST2.parent / "sst2").glob("*.json")}
+    assert {row.name.partition(":")[0] for row in full.judged[2:]} == recipes.keys()
+    assert len({recipe.compression.task for recipe in recipes.values()}) == 1

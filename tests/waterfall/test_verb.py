@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 
 import workbench as wb
 from workbench import WorkbenchError
+from workbench.cli import main
 from workbench.compress import Target
 from workbench.recipe import Recipe
 from workbench.recipe.compression import CompressionSpec
@@ -108,8 +110,10 @@ def test_every_step_is_made_and_measured(recipe, folder, whole) -> None:
     assert parameters[1] > parameters[2] > parameters[3] == parameters[4]
     back = wb.load(folder / "out" / "pruned")
     assert back.parameters_count == parameters[3]
-    pruned, ours = found.rows[3], found.rows[4]
-    assert sum(pruned.right[i] != ours.right[i] for i in range(20)) <= 2
+    pruned = found.rows[3]
+    for quantized in found.rows[4:6]:  # ours, and exported for ONNX Runtime
+        assert sum(pruned.right[i] != quantized.right[i] for i in range(20)) <= 2
+    assert [note.partition(":")[0] for note in found.notes[1:]] == ["student", "student, pruned"]
     assert wb.Waterfall.load(folder / "out" / "waterfall.json") == found
 
 
@@ -156,6 +160,25 @@ def test_a_killed_run_goes_on_to_the_same_end(recipe, folder, whole, monkeypatch
         assert (killed / file).read_bytes() == (undisturbed / file).read_bytes()
         learned = [json.loads((one / "learned.json").read_text()) for one in (killed, undisturbed)]
         assert learned[0] | {"seconds": 0} == learned[1] | {"seconds": 0}
+
+
+@pytest.mark.slow
+def test_the_command_shows_and_draws_what_was_measured(
+    folder, recipe, whole, monkeypatch, capsys
+) -> None:
+    asked = []
+    monkeypatch.setattr(verb, "compress", lambda *args: asked.append(args) or whole[0])
+    paths = [folder / f"{name}.json" for name in ("one", "other")]
+    for path in paths:
+        path.write_text(recipe.to_json())
+    picture = folder / "picture.html"
+    command = ["compress", *map(str, paths), "--out", "here", "--chart", str(picture)]
+    assert main(command) == 0
+    assert asked == [({"one": recipe, "other": recipe}, Path("here"))]
+    assert "student, pruned" in capsys.readouterr().out
+    assert picture.read_text().count("<svg") == 2
+    assert main(["compress", str(paths[0]), str(paths[0]), "--out", "here"]) == 2
+    assert "same file name" in capsys.readouterr().err
 
 
 def test_what_met_a_time_is_met_again(recipe, tmp_path, monkeypatch) -> None:

@@ -7,16 +7,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from workbench.compress.examples import Examples
+from workbench.compress.lesson import learned_svg
 from workbench.errors import WorkbenchError
 from workbench.models.atomic import replacing, write_text
 from workbench.models.digest import content_digest
+from workbench.models.document import read_document
 from workbench.models.loaded import LoadedModel
 from workbench.train.distillation import Distillation
 
@@ -67,6 +69,19 @@ class Learned(BaseModel):
     kept: int
     seconds: float
 
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `distil` left in `folder`; raises WorkbenchError where there is none."""
+        return read_document(cls, folder / RECORD, "{path} is damaged: give a new folder")
+
+    @property
+    def best(self) -> float:
+        """The `metric` of the held-out texts with the weights that were kept."""
+        return self.judged[self.kept]
+
+    def _repr_html_(self) -> str:
+        return learned_svg(self.losses, self.judged, self.metric, self.kept)
+
 
 def distil(
     student: LoadedModel,
@@ -90,6 +105,7 @@ def distil(
     folder = Path(folder).expanduser()
     if teacher is not None:
         _same_tokenizer(student, teacher)
+        _same_classes(student, teacher)
     run = _digest(student.model, train, held_out, teacher, distillation, training)
     done = _finished(folder, run)
     if done is not None:
@@ -121,6 +137,25 @@ def _same_tokenizer(student: LoadedModel, teacher: LoadedModel) -> None:
         )
 
 
+def _same_classes(student: LoadedModel, teacher: LoadedModel) -> None:
+    """Raise WorkbenchError for two classifiers that number their classes otherwise."""
+    if student.kind != "classifier":
+        return
+    ours, theirs = _classes(student), _classes(teacher)
+    if ours and theirs and ours != theirs:
+        raise WorkbenchError(
+            f"{student.name} has the classes {', '.join(ours)}, and its teacher {teacher.name} "
+            f"{', '.join(theirs)}: take the same for both, in the same order"
+        )
+
+
+def _classes(model: LoadedModel) -> list[str]:
+    """The classes by number; none where they have no names of their own."""
+    config: Any = model.model.config
+    names = [str(config.id2label[number]) for number in sorted(config.id2label)]
+    return [] if all(name == f"LABEL_{number}" for number, name in enumerate(names)) else names
+
+
 def _digest(
     student: nn.Module,
     train: Examples,
@@ -143,10 +178,7 @@ def _finished(folder: Path, run: str) -> Learned | None:
         if folder.is_dir() and any(folder.iterdir()):
             raise WorkbenchError(f"{folder} holds something else; give a new folder")
         return None
-    try:
-        learned = Learned.model_validate_json(record.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise WorkbenchError(f"{record} is damaged: give a new folder") from error
+    learned = Learned.load(folder)
     if learned.run != run:
         raise WorkbenchError(
             f"{folder} holds a run with another model, data or settings; give a new folder"

@@ -151,7 +151,9 @@ def _best(
 
 def _count(width: Width, wanted: float, least: bool) -> int:
     """How many units of a layer are wanted."""
-    name = "heads" if width.part == "heads" else "feed-forward units"
+    shared = width.heads // width.count
+    heads = "heads" if shared == 1 else f"groups of {shared} heads that share their keys"
+    name = heads if width.part == "heads" else "feed-forward units"
     count = wanted if isinstance(wanted, int) else round(wanted * width.count)
     if count > width.count:
         raise WorkbenchError(

@@ -50,3 +50,16 @@ class Exporter(ABC):
 def refuse(layer: str, found: str, rule: str, advice: str) -> WorkbenchError:
     """The refusal of one layer."""
     return WorkbenchError(f"{layer} {found}; {rule}: {advice}")
+
+
+def check_widths(model: nn.Module, engine: str) -> None:
+    """Raise WorkbenchError where `engine`, which builds models by their config, could not."""
+    from workbench.models.hf.shapes import shapes_of  # beside quantizers, which take long to import
+
+    for name, (rows, columns) in shapes_of(getattr(model, "config", None))["linears"].items():
+        raise refuse(
+            name,
+            f"is pruned to {rows} x {columns}",
+            f"{engine} builds a model by its config, which has no word for that",
+            "export it as onnx or openvino",
+        )

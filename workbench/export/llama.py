@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from workbench.errors import WorkbenchError
-from workbench.export.base import refuse
+from workbench.export.base import check_widths, refuse
 from workbench.quant.modules import QModule
 
 
@@ -32,6 +32,7 @@ def check_llama(model: nn.Module) -> None:
             f"the model activates by {config.hidden_act!r}; llama.cpp's Llama does by 'silu': "
             "export it as onnx or openvino"
         )
+    check_widths(model, "llama.cpp")
     for name, module in matrices(model):
         gguf_name(name)
         if getattr(module, "bias", None) is not None:

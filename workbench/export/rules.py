@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from workbench.errors import WorkbenchError
-from workbench.export.base import refuse
+from workbench.export.base import check_widths, refuse
 from workbench.models.formats import Format, format_of
 from workbench.models.manifest import frozen_modules
 from workbench.quant import QModule, QuantArgs
@@ -34,6 +34,7 @@ def check_for_vllm(model: nn.Module) -> None:
             f"a {type(model).__name__} has no config of transformers, and vLLM finds out by it "
             "what the model is: give a model of transformers"
         )
+    check_widths(model, "vLLM")
     modules = frozen_modules(model)
     head = _head(model)
     for name, module in modules.items():

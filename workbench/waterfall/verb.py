@@ -1,12 +1,14 @@
 """The verb compress: a teacher becomes a small quantized student, and every step is measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from workbench.compare import machine, versions
 from workbench.compare.machine import usable_cores
+from workbench.compress import Learned
+from workbench.compress.distil import RECORD
 from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel
 from workbench.recipe import Recipe
@@ -101,9 +103,18 @@ def _measured(
         examples=len(rows),
         length=task.length,
         price_per_hour=spec.price_per_hour,
-        notes=[IN_TURNS.format(threads=run.threads)],
+        notes=[IN_TURNS.format(threads=run.threads), *_lessons(variants)],
         machine=machine(),
         versions=versions(),
     )
     figures.save(run.out / FIGURES)
     return figures
+
+
+def _lessons(variants: Sequence[Variant]) -> Iterator[str]:
+    """How well the held-out texts judged each model that was trained, and after how many steps."""
+    folders = {one.folder: one.name for one in reversed(variants)}
+    for folder, name in reversed(folders.items()):
+        if (folder / RECORD).is_file():
+            found = Learned.load(folder)
+            yield f"{name}: held-out {found.metric} {found.best:.4f} after {found.kept} steps"
