@@ -30,6 +30,10 @@ def test_the_frozen_model_evaluates_as_it_did_at_the_last_step(tmp_path, activat
     said = next(row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row)
     assert trainer.evaluate()["eval_loss"] == pytest.approx(said, rel=1e-4)
     assert losses(trainer)[-1] < losses(trainer)[0]
+    trainer.save_model(tmp_path / "saved")
+    saved = wb.load(tmp_path / "saved").model
+    batch = pad_to_longest(Sentences(4).rows)
+    assert torch.equal(saved(**batch).logits, model.eval()(**batch).logits)
     with pytest.raises(WorkbenchError, match="is frozen"):
         trainer.train()
 

@@ -3,10 +3,14 @@
 The scenarios are those of transformers' own tests of its trainer.
 """
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import OfflineModeIsEnabled
+from optuna.samplers import GridSampler
 from transformers import (
     EarlyStoppingCallback,
     HfArgumentParser,
@@ -140,23 +144,70 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tmp_path, accelerate
         torch.testing.assert_close(dict(part.model.named_parameters())[name], weight)
 
 
-@KINDS
-def test_the_best_of_a_search_is_found(tmp_path, kind) -> None:
-    """As the backends of transformers search: a new model for each try, other arguments."""
+def test_a_search_finds_the_same_best_in_both(tmp_path) -> None:
+    """A new model for each try, and the batch that it asks for."""
 
-    def fresh():  # `tiny_bert` takes an argument, which would be the try
+    def fresh(trial):
         return tiny_bert()
 
-    trainer = build(kind, tmp_path, model_init=fresh)
-    found = {}
-    for rate in (1e-6, 1e-2):
-        trainer.args.learning_rate = rate
+    def space(trial) -> dict[str, Any]:
+        size = trial.suggest_categorical("per_device_train_batch_size", [4, 8])
+        return {"learning_rate": trial.suggest_categorical("learning_rate", [1e-6, 1e-2]),
+                "per_device_train_batch_size": size}  # fmt: skip
+
+    grid = {"learning_rate": [1e-6, 1e-2], "per_device_train_batch_size": [4, 8]}
+    found, chosen = [], []
+
+    class Watched(WorkbenchTrainer):
+        def _choose(self, saved) -> None:
+            chosen.append(self._train_batch_size)
+            super()._choose(saved)
+
+    for kind in (Trainer, Watched):
+        trainer = build(kind, tmp_path / kind.__name__, model_init=fresh, eval_strategy="steps",
+                        eval_steps=6)  # fmt: skip
+        found.append(
+            trainer.hyperparameter_search(
+                space, n_trials=4, direction="minimize", sampler=GridSampler(grid, seed=0)
+            )
+        )
+    plain, ours = found
+    assert ours.hyperparameters == plain.hyperparameters
+    assert ours.hyperparameters["learning_rate"] == 1e-2
+    assert ours.objective == pytest.approx(plain.objective, rel=1e-3)
+    assert set(chosen) == {4, 8}  # what pays for one batch may not for another
+
+
+class Hub:
+    """In the place of huggingface_hub's API: remembers what files came last."""
+
+    def __init__(self) -> None:
+        self.files: set[str] = set()
+
+    def create_repo(self, name: str, **_: Any) -> Any:
+        return SimpleNamespace(repo_id=f"someone/{name}")
+
+    def upload_folder(self, *, folder_path: str, **_: Any) -> None:
+        self.files = {path.name for path in Path(folder_path).iterdir() if path.is_file()}
+
+
+def test_both_push_the_same_files_to_the_hub(tmp_path, monkeypatch) -> None:
+    pushed = []
+    for kind in (Trainer, WorkbenchTrainer):
+        hub = Hub()
+        monkeypatch.setattr("transformers.trainer.hf_api", lambda hub=hub: hub)
+        trainer = build(kind, tmp_path / kind.__name__, max_steps=1, hub_model_id="model")
         trainer.train()
-        found[rate] = trainer.evaluate()["eval_loss"]
-    again = build(Trainer, tmp_path / "again", learning_rate=1e-2)
-    again.train()
-    assert found[1e-2] == pytest.approx(again.evaluate()["eval_loss"], rel=1e-4)
-    assert found[1e-6] != found[1e-2]
+        trainer.push_to_hub()
+        pushed.append(hub.files)
+    assert pushed[1] == pushed[0] | {"accelerators.json"}
+    assert {"README.md", "model.safetensors", "training_args.bin"} <= pushed[0]
+
+
+@KINDS
+def test_a_push_without_a_network_is_refused_by_transformers_own_words(tmp_path, kind) -> None:
+    with pytest.raises(OfflineModeIsEnabled):
+        build(kind, tmp_path, push_to_hub=True)
 
 
 def test_a_loss_of_ones_own_is_taken(tmp_path) -> None:

@@ -88,6 +88,7 @@ def svg(
 def _bars(report: TrainReport, shown: Sequence[Inked], paper: Paper) -> Iterator[str]:
     longest = max([1.0, *(row.ratio + 2 * row.error for row, _ in shown)])
     unit = BARS / longest
+    x = NAMES + unit  # where transformers' bar ends: no text crosses the line there
     plain = report.plain[0]
     rows = [(PLAIN, 1.0, 0.0, f"{plain.samples_s:.1f} samples/s", paper.grey)]
     rows += [(row.name, row.ratio, 2 * row.error, _told(row), colour) for row, (colour, _) in shown]
@@ -100,8 +101,7 @@ def _bars(report: TrainReport, shown: Sequence[Inked], paper: Paper) -> Iterator
         if error:
             yield f'<line x1="{start:.1f}" x2="{end:.1f}" y1="{y + 8}" y2="{y + 8}" '
             yield f'stroke="{paper.text}"/>'
-        yield f'<text x="{end + 8:.1f}" y="{y + 13}">{escape(told)}</text>'
-    x = NAMES + unit
+        yield f'<text x="{max(end, x) + 8:.1f}" y="{y + 13}">{escape(told)}</text>'
     yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{HEAD - 6}" y2="{HEAD + LINE * len(rows)}" '
     yield f'stroke="{paper.grey}" stroke-dasharray="3 3"/>'
 
@@ -128,13 +128,14 @@ def _curves(
 
     mean = f", mean of {smoothed} steps" if smoothed > 1 else ""
     yield f'<text x="16" y="0" fill="{paper.grey}">Training loss{mean}, by step; '
-    yield "grey: transformers' Trainer, a line for each seed; equal curves hide each other</text>"
+    yield "transformers' Trainer has a line for each seed; equal curves hide each other</text>"
     for part in range(5):
         value = low + span * part / 4
         y = TALL - (TALL - 20) * part / 4
         yield f'<line x1="{LEFT}" x2="{LEFT + wide}" y1="{y:.0f}" y2="{y:.0f}" '
         yield f'stroke="{paper.grid}"/>'
         yield f'<text x="{LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{value:.{digits}f}</text>'
+    yield f'<text x="{LEFT}" y="{TALL + 20}" fill="{paper.grey}">step {smoothed}</text>'
     yield f'<text x="{LEFT + wide}" y="{TALL + 20}" text-anchor="end" '
     yield f'fill="{paper.grey}">step '
     yield f"{report.steps}</text>"
@@ -144,10 +145,11 @@ def _curves(
         faint = ' stroke-opacity="0.35"' if row.name == PLAIN else ""
         yield f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}" '
         yield f'stroke-dasharray="{dash}"{faint}><title>{escape(row.name)}</title></polyline>'
-    for i, (row, (colour, dash)) in enumerate(shown):
+    legend = [(PLAIN, (paper.grey, "")), *((row.name, pen) for row, pen in shown)]
+    for i, (name, (colour, dash)) in enumerate(legend):
         y, x = 24 + i * 18, LEFT + wide + 24
         yield f'<line x1="{x}" x2="{x + 34}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2" '
-        yield f'stroke-dasharray="{dash}"/><text x="{x + 42}" y="{y + 4}">{escape(row.name)}</text>'
+        yield f'stroke-dasharray="{dash}"/><text x="{x + 42}" y="{y + 4}">{escape(name)}</text>'
 
 
 def ink(index: int) -> tuple[str, str]:

@@ -7,6 +7,15 @@ from workbench.bench.training_chart import PAGE, SMOOTHED, svg
 from workbench.bench.training_report import PLAIN, TrainReport
 from workbench.bench.training_tables import LEGEND, cells, training_sentences
 
+STYLE = """<style>
+.qw-runs { overflow-x: auto; line-height: 1.5; }
+.qw-runs table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.qw-runs :is(th, td) { padding: 2px 10px; text-align: right; white-space: nowrap; }
+.qw-runs :is(th, td):is(:first-child, :last-child) { text-align: left; }
+.qw-runs tr { border-bottom: 1px solid var(--jp-border-color2, #dddddd); }
+.qw-runs [scope=row] { font-weight: normal; }
+</style>"""
+
 
 def html(
     report: TrainReport, names: Collection[str] | None = None, smoothed: int = SMOOTHED
@@ -16,12 +25,15 @@ def html(
     chosen = report.model_copy(update={"rows": tuple(rows)})
     titles, body = cells(chosen)
     notes = "".join(f"<li>{escape(one)}</li>" for one in (LEGEND, *training_sentences(chosen)))
-    table = _row("th", titles) + "".join(_row("td", row) for row in body)
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
     return (
-        f'{svg(report, names, smoothed, PAGE)}<div style="overflow-x:auto"><table cellpadding="4">'
-        f"{table}</table></div><ul>{notes}</ul>"
+        f"{STYLE}{svg(report, names, smoothed, PAGE)}"
+        f'<div class="qw-runs" tabindex="0"><table><tr>{head}</tr>'
+        f"{''.join(map(_row, body))}</table><ul>{notes}</ul></div>"
     )
 
 
-def _row(tag: str, texts: list[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts) + "</tr>"
+def _row(texts: list[str]) -> str:
+    name, *others = map(escape, texts)
+    figures = "".join(f"<td>{text}</td>" for text in others)
+    return f'<tr><th scope="row">{name}</th>{figures}</tr>'

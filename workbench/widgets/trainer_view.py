@@ -8,6 +8,7 @@ from workbench.bench.training_page import html
 from workbench.bench.training_report import TrainReport
 from workbench.errors import WorkbenchError
 
+ROWS = 12  # of the menu; more are scrolled to
 FAR = 64  # steps; a longer mean hides what a curve does
 
 
@@ -32,8 +33,9 @@ class TrainerView(ipywidgets.VBox):
         every = tuple(dict.fromkeys(row.name for row in fastest_first(report)))
         most = max(1, min(FAR, report.steps // 2))
         self.choice = ipywidgets.SelectMultiple(
-            options=every, value=every, rows=max(1, min(len(every), 8)), description="Runs:"
-        )
+            options=every, value=every, rows=max(1, min(len(every), ROWS)), description="Runs:",
+            tooltip="Several: with Ctrl or Shift",
+        )  # fmt: skip
         self.mean = ipywidgets.IntSlider(
             value=min(SMOOTHED, most), min=1, max=most, description="Mean of",
             readout_format="d", continuous_update=False,
