@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from workbench.imports import uncollected
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -33,6 +35,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(cores // workers))
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     return workers
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Import all test files, and with them all of the package."""
+    with uncollected():
+        return (yield)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -75,6 +75,7 @@ class Page(TornadoVoilaHandler):
         """Send the page as it is made, and say so if its kernel ends before: Voila would wait."""
         kernels: list[VisitorKernel] = []
         started.set(kernels)
+        begun = False
         async for html in self.get_generator(path=path):
             if kernels and not await kernels[0].is_alive():
                 memory = VisitorProvisioner.memory
@@ -82,8 +83,10 @@ class Page(TornadoVoilaHandler):
                 page = json.dumps(REFUSAL.format(said))
                 self.write(f"<script>document.documentElement.innerHTML = {page}</script>")
                 return
-            self.write(html)
-            self.flush()
+            begun = begun or not html.startswith("<script>window.voila_heartbeat()")
+            if begun:  # a busy server's heart beats before it has said what kind of page this is
+                self.write(html)
+                self.flush()
 
     def _refuse(self, status: int, sentence: str) -> None:
         self.set_status(status)
