@@ -49,11 +49,11 @@ def next_tokens(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     return batch | {"labels": labels}
 
 
-def tiny_bert(dropout: float = 0.0) -> BertForSequenceClassification:
+def tiny_bert(dropout: float = 0.0, layers: int = 2) -> BertForSequenceClassification:
     torch.manual_seed(0)
     return BertForSequenceClassification(
         BertConfig(
-            vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=layers,
             num_attention_heads=2, max_position_embeddings=64,
             hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
         )

@@ -35,7 +35,7 @@ class Paper:
 
 WHITE = Paper("white", "#000000", "#555555", "#dddddd")
 PAGE = Paper(  # as the theme of JupyterLab or Voila around it says
-    "var(--jp-layout-color1, white)",
+    "var(--jp-layout-color0, white)",
     "var(--jp-ui-font-color1, #000000)",
     "var(--jp-ui-font-color2, #555555)",
     "var(--jp-border-color2, #dddddd)",

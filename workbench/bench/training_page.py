@@ -8,6 +8,7 @@ from workbench.bench.training_report import PLAIN, TrainReport
 from workbench.bench.training_tables import LEGEND, cells, training_sentences
 
 STYLE = """<style>
+:has(> .qw-runs) { min-width: 0; max-width: 100%; }
 .qw-runs { overflow-x: auto; line-height: 1.5; }
 .qw-runs table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .qw-runs :is(th, td) { padding: 2px 10px; text-align: right; white-space: nowrap; }

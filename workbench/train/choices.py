@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
-from workbench.errors import WorkbenchError, complaint
 from workbench.models.atomic import write_text
+from workbench.models.document import read_document
 
 FILE = "accelerators.json"
 Verdict = Literal["kept", "does not pay", "does not apply", "not tried", "failed"]
@@ -60,13 +60,9 @@ class Choices(BaseModel):
         path = folder / FILE
         if not path.is_file():
             return None
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
-            what = complaint(error) if isinstance(error, ValidationError) else "it is no text"
-            raise WorkbenchError(
-                f"{path} is damaged: {what}. Remove it, and the trainer chooses anew"
-            ) from error
+        return read_document(
+            cls, path, "{path} is damaged: {reason}. Remove it, and the trainer chooses anew"
+        )
 
     def table(self) -> Table:
         """The choices for a terminal."""

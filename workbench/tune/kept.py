@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from workbench.errors import WorkbenchError
 from workbench.models.atomic import write_text
+from workbench.models.document import read_document
 
 
 class Kept(BaseModel):
@@ -22,11 +22,8 @@ class Kept(BaseModel):
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote; raises WorkbenchError where the file is something else."""
-        try:
-            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ValidationError) as error:
-            reason, what = " ".join(str(error).split()), cls.__name__.lower()
-            raise WorkbenchError(f"{path} cannot be read as {what}: {reason}") from error
+        what = cls.__name__.lower()
+        return read_document(cls, path, f"{{path}} cannot be read as {what}: {{reason}}")
 
 
 K = TypeVar("K", bound=Kept)
