@@ -103,23 +103,9 @@ def quanto() -> Iterator[Any]:
 @pytest.fixture
 def tiny_llama() -> "LlamaForCausalLM":
     """A random Llama of two blocks over 97 tokens; the same weights every time."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tiny_models import llama
 
-    torch.manual_seed(0)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=97,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=128,
-            tie_word_embeddings=True,
-            pad_token_id=0,
-        )
-    ).eval()
+    return llama(32, intermediate_size=48, tie_word_embeddings=True, pad_token_id=0)
 
 
 @pytest.fixture

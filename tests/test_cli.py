@@ -135,6 +135,11 @@ def test_targets_that_cannot_be_written_are_refused_before_any_work(tmp_path, ca
     assert in_the_way.read_text() == "mine"
 
 
+@pytest.mark.parametrize("option", [("--runs", 1), ("--prompts", 0)])
+def test_too_few_runs_or_prompts_are_refused(option, tmp_path, capsys) -> None:
+    assert "at least 2 runs and 1 prompt" in refused(capsys, tmp_path, *option)
+
+
 def test_a_refusal_has_no_traceback(tmp_path) -> None:
     done = run_command("run", "--model", "pilm", cwd=tmp_path)
     assert done.returncode == 2
@@ -145,9 +150,10 @@ def test_a_refusal_has_no_traceback(tmp_path) -> None:
 
 @pytest.fixture(scope="module")
 def default_run(tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], dict, Path]:
-    """`workbench run --json out.json`, once for all tests of what it shows."""
+    """`workbench run --json out.json`, made shorter, once for all tests of what it shows."""
     folder = tmp_path_factory.mktemp("run")
-    done = run_command("run", "--json", "out.json", cwd=folder)
+    shorter = ("--prompts", 24, "--runs", 3)
+    done = run_command("run", "--json", "out.json", *shorter, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done, json.loads((folder / "out.json").read_text()), folder
 
@@ -214,11 +220,23 @@ def test_default_run_leaves_checkpoints_that_reload(default_run) -> None:
     assert json.loads((checkpoint / "recipe.json").read_text())["model"] == "pylm-outliers"
 
 
+@pytest.mark.exhaustive
+def test_the_whole_default_run(tmp_path) -> None:
+    done = run_command("run", "--json", "out.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    variants = by_kind(json.loads((tmp_path / "out.json").read_text()))
+    assert variants["fp32", False]["parse_rate"] >= 0.5
+    for variant in variants.values():
+        assert (200 * variant["parse_rate"]).is_integer()
+        assert {one["prefill_ms"]["runs"] for one in variant["speed"]} == {7}
+
+
 @pytest.mark.slow
 def test_an_encoder_is_judged_by_its_embeddings(tmp_path) -> None:
     recipe = tmp_path / "recipe.json"
     recipe.write_text('{"model": "minilm", "smoothing": {"alpha": 0.8}}')
-    done = run_command("run", recipe, "--json", "out.json", "--out", "made", cwd=tmp_path)
+    shorter = ("--runs", 2)
+    done = run_command("run", recipe, "--json", "out.json", "--out", "made", *shorter, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     variants = by_kind(json.loads((tmp_path / "out.json").read_text()))
     assert all(variant["perplexity"] is None for variant in variants.values())

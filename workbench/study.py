@@ -25,6 +25,7 @@ from workbench.compare.layers import linears
 from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel, save
 from workbench.models.atomic import write_text
+from workbench.models.text import draw
 from workbench.quant.dtypes import dtype_name
 from workbench.recipe import Numbers, Recipe, Scheme
 from workbench.session import Session
@@ -101,16 +102,29 @@ def resolve(path: Path | None, model: str | None = None, alpha: float | None = N
     return recipe if alpha is None else recipe.with_alpha(alpha)
 
 
-def run(recipe: Recipe, out: Path, report: Path | None = None) -> Study:
+def run(
+    recipe: Recipe,
+    out: Path,
+    report: Path | None = None,
+    *,
+    prompts: int | None = None,
+    runs: int = RUNS,
+) -> Study:
     """Bring the recipe's model into every variant, measure each, and leave a checkpoint of each.
 
     The variants are fp32, bf16, and the recipe with each activation scheme, without smoothing and
     (if it asks for any) with. Checkpoints go to folders in `out`, named after their variant, and
-    the study as JSON to the file `report`.
+    the study as JSON to the file `report`. `prompts` of the pinned ones are completed (None: all),
+    and each time is the median of `runs`.
 
-    Raises `WorkbenchError`, before any work is done, where `out` or `report` cannot be written.
+    Raises `WorkbenchError`, before any work is done, where `out` or `report` cannot be written, or
+    there are fewer than 1 prompt or 2 runs.
     """
     started = time.perf_counter()
+    if runs < 2 or (prompts is not None and prompts < 1):
+        raise WorkbenchError(
+            f"runs is {runs} and prompts {prompts}; give at least 2 runs and 1 prompt."
+        )
     session = Session(recipe)
     try:
         session.load()
@@ -118,8 +132,8 @@ def run(recipe: Recipe, out: Path, report: Path | None = None) -> Study:
         assert loaded is not None
         _check_writable(out, report)
         drafts = [*_floats(loaded, recipe, out), *_quantized(session, recipe, out)]
-        parsed = _parse_rates(loaded, drafts)
-        speeds = _speeds(loaded, drafts)
+        parsed = _parse_rates(loaded, drafts, prompts, recipe.seed)
+        speeds = _speeds(loaded, drafts, runs)
     finally:
         session.close()
     study = Study(
@@ -204,16 +218,20 @@ def _bits(recipe: Recipe) -> int:
     return recipe.quantization.weights.qtype.bits
 
 
-def _parse_rates(loaded: LoadedModel, drafts: list[_Draft]) -> dict[str, float | None]:
+def _parse_rates(
+    loaded: LoadedModel, drafts: list[_Draft], count: int | None, seed: int
+) -> dict[str, float | None]:
     if loaded.kind != "causal-lm":
         return {draft.name: None for draft in drafts}
-    return {draft.name: parse_rate(loaded, draft.model).rate for draft in drafts}
+    every = loaded.prompts()
+    chosen = [every[index] for index in draw(len(every), count, seed)]
+    return {draft.name: parse_rate(loaded, draft.model, chosen).rate for draft in drafts}
 
 
-def _speeds(loaded: LoadedModel, drafts: list[_Draft]) -> dict[str, list[Speed]]:
+def _speeds(loaded: LoadedModel, drafts: list[_Draft], runs: int) -> dict[str, list[Speed]]:
     models = {draft.name: draft.model for draft in drafts}
     by_threads = [
-        measure_all(models, loaded, threads, RUNS)
+        measure_all(models, loaded, threads, runs)
         for threads in sorted({1, torch.get_num_threads()})
     ]
     return {name: [speeds[name] for speeds in by_threads] for name in models}

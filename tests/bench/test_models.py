@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from tiny_models import bert
 
 from workbench.bench import measure_models, model_chart
 from workbench.bench.engines import engines
@@ -22,12 +22,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture
 def tiny(monkeypatch, small_llama) -> None:
-    config = BertConfig(
-        vocab_size=97, hidden_size=128, intermediate_size=256, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=64,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    encoder = BertModel(config, add_pooling_layer=False)
+    encoder = bert(128, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=64)
     ids = torch.arange(16).unsqueeze(0)
     feed = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     monkeypatch.setitem(subjects, "bert", Subject("encoder", "tiny", lambda: (encoder, feed)))

@@ -4,7 +4,8 @@ import itertools
 
 WATCH = """
 (log) => {
-  const seen = window.qwSeen = { asked: 0, stopped: 0, read: {}, states: [], frames: [] };
+  const times = { asked: 0, stopped: 0 };
+  const seen = window.qwSeen = { ...times, stopIn: "", read: {}, states: [], frames: [] };
   const button = (call) => document.querySelector(`[data-view=chat] button[data-call=${call}]`);
   const turns = () => [...log.querySelectorAll(".qw-chat-turn")];
   button("ask").addEventListener("click", () => {
@@ -24,6 +25,10 @@ WATCH = """
     for (const answer of turn?.querySelectorAll(".qw-chat-answer") ?? []) {
       const { variant, tokens, ended } = answer.dataset;
       if (tokens) seen.states.push({ variant, tokens: +tokens, ended, at: performance.now() });
+      if (+tokens > 2 && !ended && variant === seen.stopIn) {
+        seen.stopIn = "";
+        button("stop").click();
+      }
     }
   }).observe(log, { subtree: true, childList: true, characterData: true, attributes: true });
   const frame = (at) => { seen.frames.push(at); requestAnimationFrame(frame); };
@@ -58,6 +63,10 @@ class Watched:
 
     def clear(self) -> None:
         self.page.evaluate("Object.assign(window.qwSeen, { states: [], frames: [] })")
+
+    def stop_in(self, variant: str) -> None:
+        """Let the page press Stop as soon as it shows some words of `variant`."""
+        self.page.evaluate("(variant) => { window.qwSeen.stopIn = variant; }", variant)
 
     def read(self) -> None:
         """Take over what was seen until now."""

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import torch
+from torch import nn
 
 import workbench as wb
 from workbench.chat import Answer, Chat, ChatSettings, first_divergence
@@ -137,10 +138,13 @@ def test_the_seed_decides_what_is_drawn(pylm) -> None:
 
 
 def test_variants_share_what_was_not_quantized(pylm, variants) -> None:
-    assert (
-        variants["fp32"].model.embed_tokens.weight.data_ptr()
-        == variants["int8"].model.embed_tokens.weight.data_ptr()
+    before, after = (
+        {name: tensor.untyped_storage().data_ptr() for name, tensor in model.state_dict().items()}
+        for model in (variants["fp32"], variants["int8"])
     )
+    linears = {name for name, module in pylm.model.named_modules() if type(module) is nn.Linear}
+    changed = {name for name in before if after.get(name) != before[name]}
+    assert {name.rpartition(".")[0] for name in changed} == linears - {"lm_head"}
 
 
 def test_first_divergence() -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tiny_models import bert, llama
 
 import workbench as wb
 from workbench.errors import WorkbenchError
@@ -18,23 +19,6 @@ HALF = 2.0**-11  # the largest relative rounding of a float16
 
 def group(dtype, size=32, symmetric=True):
     return QuantArgs(dtype=dtype, granularity="group", group_size=size, symmetric=symmetric)
-
-
-def llama(hidden=64, **more):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=97,
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        **more,
-    )
-    return LlamaForCausalLM(config).eval()
 
 
 def read(folder):
@@ -147,20 +131,6 @@ def test_llama_cpp_runs_it(pylm, tmp_path):
     assert wb.metrics.sqnr_db(want, got) > 40
 
 
-def bert():
-    from transformers import BertConfig, BertModel
-
-    return BertModel(
-        BertConfig(
-            vocab_size=97,
-            hidden_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=64,
-        )
-    ).eval()
-
-
 def slot(model):
     quantize(model, "int8", include="*o_proj")
     layer = model.model.layers[0].self_attn.o_proj
@@ -169,10 +139,12 @@ def slot(model):
 
 
 REFUSED = {
-    "not a Llama": (bert, None, "this is a bert"),
+    "not a Llama": (lambda: bert(32), None, "this is a bert"),
     "biases": (lambda: llama(attention_bias=True), None, "q_proj has a bias"),
     "another rope": (
-        lambda: llama(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}),
+        lambda: llama(
+            64, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
+        ),
         None,
         "'linear'",
     ),
@@ -207,6 +179,6 @@ def test_what_stops_halfway_leaves_the_old_file(tmp_path):
             raise wb.Cancelled
 
     with pytest.raises(wb.Cancelled), wb.reporting(Stop()):
-        export(llama(hidden=128), out, format="gguf")
+        export(llama(128), out, format="gguf")
     assert (out / "model.gguf").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_models import llama
 from torch import nn
 
 import workbench as wb
@@ -24,20 +25,6 @@ def batch(rows, columns):
     mask = torch.ones_like(found)
     mask[0, columns // 2 :] = 0
     return {"input_ids": found, "attention_mask": mask}
-
-
-def bert():
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=97,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-    )
-    return BertModel(config, add_pooling_layer=False).eval()
 
 
 def group(dtype, size=32, symmetric=True):
@@ -119,19 +106,7 @@ def test_the_engine_computes_what_the_layers_do(tmp_path, name, scheme, floor):
 
 def embedded():
     """A Llama with everything quantized, its embedding too."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=97,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-    )
-    model = LlamaForCausalLM(config).eval()
+    model = llama(num_hidden_layers=1)
     quantize(model, "int8", "int8", include="*")
     with torch.no_grad(), Calibration(model):
         model(**batch(4, 16))

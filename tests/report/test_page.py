@@ -82,6 +82,7 @@ def test_every_figure_of_the_json_is_in_a_table(read, made) -> None:
     figures = [
         *numbers([document["parameters"], document["comparison"], judged["bytes"]]),
         *numbers([judged["speed"], [one["loudest"] for one in document["inputs"]]]),
+        *numbers([times["layers"] for times in document["layer_times"].values()]),
         *numbers([one["ratio"] for one in document["inputs"]]),
         *numbers([layer["bytes"] for layer in document["plan"]["layers"]]),
         *numbers([task["candidate"] for task in (*judged["tasks"], *judged["bf16"])]),
@@ -101,10 +102,20 @@ def test_every_figure_of_the_json_is_in_a_table(read, made) -> None:
 
 
 def test_every_picture_has_a_title_and_a_table_after_it(read) -> None:
-    assert read.tags.count("svg") == read.tags.count("figcaption") == 7
+    assert read.tags.count("svg") == read.tags.count("figcaption") == 8
     for at, tag in enumerate(read.tags):
         if tag == "svg":
             assert "table" in read.tags[at:]
+
+
+def test_energy_and_memory_are_told_where_the_machine_shows_them(made) -> None:
+    speed = dict.fromkeys(
+        made.judged.speed,
+        made.judged.speed["fp32"].model_copy(update={"peak_bytes": None, "prefill_joules": 0.25}),
+    )
+    judged = made.judged.model_copy(update={"speed": speed})
+    cells = Read(page(made.model_copy(update={"judged": judged}))).cells
+    assert cells.count("not told here") == cells.count("0.25") == 3
 
 
 def test_text_of_models_and_users_is_shown_and_never_run(made) -> None:
@@ -132,5 +143,5 @@ def test_slower_is_said_aloud(made) -> None:
 
 def test_an_encoder_without_tasks_has_a_page(made) -> None:
     judged = made.judged.model_copy(update={"tasks": [], "bf16": []})
-    bare: Report = made.model_copy(update={"judged": judged})
-    assert Read(page(bare)).tags.count("svg") == 6
+    bare: Report = made.model_copy(update={"judged": judged, "layer_times": {}})
+    assert Read(page(bare)).tags.count("svg") == 6  # as of a report made before layers were timed

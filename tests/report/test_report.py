@@ -22,6 +22,11 @@ def test_it_says_all_that_was_measured(made) -> None:
     assert {layer.name for layer in made.comparison.layers} >= {
         layer.name for layer in made.plan.layers
     }
+    for form in ("fp32", "quantized"):
+        times = made.layer_times[form]
+        assert set(times.layers) >= {layer.name for layer in made.plan.layers}
+        assert 0 < sum(times.share(name) for name in times.layers) < 1
+        assert made.judged.speed[form].peak_bytes >= 0
     assert [one.name for one in made.inputs]
     for one in made.inputs:
         assert one.ratio == pytest.approx(max(one.loudest.values()) / one.median)
@@ -30,8 +35,7 @@ def test_it_says_all_that_was_measured(made) -> None:
     assert made.versions == versions()
 
 
-def test_a_script_and_a_command_make_it_again(made) -> None:
-    recipe = wb.Recipe(model="pylm")
+def test_a_script_and_a_command_make_it_again(made, recipe) -> None:
     assert made.judged.recipe == recipe.model_dump(mode="json")
     assert made.code == recipe.to_code()
     assert made.command == ("workbench report recipe.json --out report.html --seed 0 --limit 8")

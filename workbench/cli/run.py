@@ -15,6 +15,7 @@ examples:
   workbench run
   workbench run --model pylm --alpha 0.7
   workbench run recipe.json --json figures.json --out checkpoints
+  workbench run --prompts 40 --runs 3        # sooner, and less sure
 
 A recipe is a JSON document; one with nothing but {"model": "pylm"} is complete, the rest has
 defaults. `import workbench as wb; print(wb.Recipe().to_json())` prints them.
@@ -38,6 +39,15 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "--out", type=Path, metavar="FOLDER", default=Path("workbench-out"),
         help="where the checkpoints go (default: %(default)s)",
     )  # fmt: skip
+    run.add_argument(
+        "--prompts", type=int, metavar="N",
+        help="how many prompts to complete for the share that parses, drawn by the recipe's seed "
+        "(default: all)",
+    )  # fmt: skip
+    run.add_argument(
+        "--runs", type=int, metavar="N", default=7,
+        help="how often to take each time (default: %(default)s)",
+    )  # fmt: skip
     run.set_defaults(command=_run)
 
 
@@ -47,7 +57,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
     recipe = study.resolve(arguments.recipe, arguments.model, arguments.alpha)
     with at_work():
-        found = study.run(recipe, arguments.out, report=arguments.json)
+        found = study.run(
+            recipe,
+            arguments.out,
+            report=arguments.json,
+            prompts=arguments.prompts,
+            runs=arguments.runs,
+        )
     show_study(found)
     if arguments.json is not None:
         print(f"Every figure: {arguments.json}")

@@ -6,14 +6,24 @@ from workbench.compare.paired import Difference, differences
 from workbench.compare.quality import ParseRate, Perplexity, parse_rate, perplexity
 from workbench.compare.sequences import sequence_scores
 from workbench.compare.size import bytes_on_disk
-from workbench.compare.speed import Speed, Timing, measure, measure_all
+from workbench.compare.speed import (
+    LayerTimes,
+    Speed,
+    Throughput,
+    Timing,
+    measure,
+    measure_all,
+    measure_layers,
+    model_named,
+    throughput,
+)
 from workbench.compare.tasks import TaskScores, evaluate
-from workbench.compare.throughput import Throughput, model_named, throughput
 
 __all__ = [
     "Comparison",
     "Difference",
     "LayerError",
+    "LayerTimes",
     "ParseRate",
     "Perplexity",
     "Speed",
@@ -27,6 +37,7 @@ __all__ = [
     "machine",
     "measure",
     "measure_all",
+    "measure_layers",
     "model_named",
     "parse_rate",
     "perplexity",

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from workbench.compare import Comparison
+from workbench.compare import Comparison, LayerTimes
 from workbench.models.atomic import write_text
 from workbench.models.document import read_document
 from workbench.recipe import Plan
@@ -46,6 +46,7 @@ class Report(BaseModel):
     notices: list[str]
     judged: Judged
     comparison: Comparison
+    layer_times: dict[str, LayerTimes] = {}  # fp32 and quantized; reports made before had none
     inputs: list[Input]
     plan: Plan
     code: str

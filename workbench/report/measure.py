@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from workbench.compare import machine, versions
+from workbench.compare import machine, measure_layers, versions
 from workbench.compare.tasks import default_tasks
 from workbench.errors import WorkbenchError
 from workbench.models import load
@@ -70,6 +70,10 @@ def report(
             notices=notices,
             judged=judged,
             comparison=comparison,
+            layer_times={
+                form: measure_layers(model, loaded)
+                for form, model in (("fp32", loaded.model), ("quantized", frozen))
+            },
             inputs=[_input(entry) for entry in session.observe()],
             plan=plan,
             code=recipe.to_code(),

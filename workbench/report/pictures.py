@@ -72,6 +72,15 @@ def _timed(found: dict[str, Timing]) -> Iterator[Mark]:
         yield Mark(form, text, 0, *places, ours=form == "quantized")
 
 
+def layer_times(report: Report) -> Picture:
+    """The share of a prefill that each linear of the quantized model takes."""
+    found = report.layer_times["quantized"]
+    spent = {**found.layers, "outside the linears": found.rest}
+    rows = [(name, 100 * spent[name] / found.prefill_ms.median) for name in spent]
+    title = "Where a prefill of the quantized model goes, every linear watched"
+    return Picture(title, list(_bars(rows, "%")))
+
+
 def quality(report: Report) -> Picture | None:
     """Each task's difference from fp32, relative to its score, with the interval of 95 %."""
     rows = [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workbench.compare import bytes_on_disk
-from workbench.compare.throughput import throughput
+from workbench.compare.speed import throughput
 from workbench.errors import WorkbenchError
 from workbench.ops.threads import torch_threads
 from workbench.progress import track

@@ -7,9 +7,8 @@ from functools import partial
 import pytest
 import torch
 
-from workbench.compare import energy
 from workbench.compare.machine import usable_cores
-from workbench.compare.throughput import model_named, throughput
+from workbench.compare.speed import energy, model_named, throughput
 from workbench.errors import WorkbenchError
 from workbench.progress import Cancelled, reporting
 

@@ -1,12 +1,13 @@
 """Timings: their summary, what they cover, and that measuring leaves no trace."""
 
+import itertools
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from workbench.compare import Timing, measure, measure_all
-from workbench.compare.speed import measure_layers
+from workbench.compare.speed import Timing, measure, measure_all, measure_layers, whole
 from workbench.errors import WorkbenchError
 
 
@@ -66,7 +67,7 @@ def test_decoding_feeds_one_token_with_the_cache(tiny_llama) -> None:
     tiny_llama.forward = spy
     measure(tiny_llama, FakeLoaded(tiny_llama), runs=2)
     one_run = [(112, 112), *[(1, 112 + step) for step in range(1, 17)], (112, 0)]
-    assert seen == one_run * (2 + 2)  # two to warm up
+    assert seen == one_run * (2 + 2) + one_run[:1]  # two to warm up, and one for the memory
 
 
 def test_models_take_turns(tiny_llama) -> None:
@@ -77,8 +78,9 @@ def test_models_take_turns(tiny_llama) -> None:
         models[name] = wrapper
     result = measure_all(models, FakeLoaded(tiny_llama), threads=1, runs=2)
     assert set(result) == {"a", "b"}
-    measured = order[-4:]
+    measured, of_memory = order[-6:-2], order[-2:]
     assert measured == ["a", "b", "a", "b"]
+    assert of_memory == ["a", "b"]
 
 
 class SimpleModel(torch.nn.Module):
@@ -95,6 +97,23 @@ class SimpleModel(torch.nn.Module):
         if inputs["input_ids"].shape[1] > 1 and inputs["use_cache"]:
             self.order.append(self.label)
         return self.inner(**inputs)
+
+
+def test_what_a_prefill_holds_on_top_is_the_systems_account(tiny_llama) -> None:
+    class Greedy(torch.nn.Module):
+        def forward(self, **_: torch.Tensor) -> None:
+            torch.ones(64 << 20, dtype=torch.uint8)
+
+    found = measure(Greedy(), FakeLoaded(tiny_llama), threads=1, runs=2).peak_bytes
+    assert found == pytest.approx(64 << 20, rel=0.02)  # Linux counts pages in batches
+
+
+def test_energy_is_that_of_the_prefills_where_the_machine_shows_it(tiny_llama, monkeypatch) -> None:
+    readings = itertools.count(step=1_500_000)
+    monkeypatch.setattr(whole, "counters", lambda: {Path("package"): next(readings)})
+    assert measure(tiny_llama, FakeLoaded(tiny_llama), runs=2).prefill_joules == 1.5
+    monkeypatch.setattr(whole, "counters", lambda: None)
+    assert measure(tiny_llama, FakeLoaded(tiny_llama), runs=2).prefill_joules is None
 
 
 def test_each_layer_has_its_time_and_its_share_of_the_whole(tiny_llama) -> None:
@@ -114,6 +133,7 @@ def test_each_layer_has_its_time_and_its_share_of_the_whole(tiny_llama) -> None:
     assert max(found.layers, key=found.layers.get) == slow
     assert found.share(slow) == found.layers[slow] / found.prefill_ms.median
     assert found.share("no such layer") is None
+    assert found.rest == pytest.approx(found.prefill_ms.median - sum(found.layers.values()))
 
 
 def test_nothing_is_left_behind(tiny_llama) -> None:

@@ -15,8 +15,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from workbench.compare.energy import counters, joules
 from workbench.compare.machine import usable_cores
+from workbench.compare.speed.energy import counters, joules
 from workbench.errors import WorkbenchError
 from workbench.models import load
 from workbench.ops.resident import proportional
