@@ -28,36 +28,28 @@ def view_of(
 
     It is the caller's to see that nothing writes to either.
     """
-    found = None
-    if isinstance(result, Tensor) and node.target is operator.getitem:
-        found = _of_all_in_order(node, result, constants, env)
-    if isinstance(result, Tensor) and node.target is operator.and_:
-        found = _of_all_that_is_true(node, result, constants, env)
-    return found
-
-
-def _of_all_in_order(
-    node: fx.Node, result: Tensor, constants: Collection[fx.Node], env: Mapping[fx.Node, Any]
-) -> View | None:
-    source, index = node.args
-    indices = index if isinstance(index, tuple) else (index,)
-    if not all(isinstance(one, fx.Node) and one in constants for one in indices):
-        return None
-    x = env[source]  # type: ignore[index]
-    if x.numel() != result.numel():
-        return None
-    order = torch.arange(x.numel()).view(x.shape)
-    picked = order[tuple(env[one] for one in indices)]
-    return View("reshape", source) if torch.equal(picked.flatten(), order.flatten()) else None  # type: ignore[arg-type]
-
-
-def _of_all_that_is_true(
-    node: fx.Node, result: Tensor, constants: Collection[fx.Node], env: Mapping[fx.Node, Any]
-) -> View | None:
-    for known, other in (node.args, node.args[::-1]):
-        both = isinstance(known, fx.Node) and isinstance(other, fx.Node)
-        if not (both and known in constants and isinstance(env[other], Tensor)):  # type: ignore[index]
-            continue
-        if env[other].dtype == result.dtype == torch.bool and bool(torch.all(env[known])):  # type: ignore[index]
-            return View("expand", other)  # type: ignore[arg-type]
+    if node.target is operator.getitem:
+        source, index = node.args
+        indices = index if isinstance(index, tuple) else (index,)
+        known = [env[one] for one in indices if isinstance(one, fx.Node) and one in constants]
+        if isinstance(source, fx.Node) and len(known) == len(indices):
+            return View("reshape", source) if _in_order(env[source], known, result) else None
+    if node.target is operator.and_:
+        for mask, other in (node.args, node.args[::-1]):
+            if not (isinstance(mask, fx.Node) and isinstance(other, fx.Node)):
+                return None
+            if mask in constants and _is_mask(env[other]) and _is_mask(env[mask]):
+                return View("expand", other) if env[mask].all() else None
     return None
+
+
+def _in_order(x: Any, indices: list[Any], result: Tensor) -> bool:
+    """Whether indices pick all numbers of `x`, one after the other, for the `result`."""
+    if not (isinstance(x, Tensor) and x.is_cpu and x.numel() == result.numel()):
+        return False
+    order = torch.arange(x.numel())
+    return torch.equal(order.view(x.shape)[tuple(indices)].flatten(), order)
+
+
+def _is_mask(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dtype == torch.bool
