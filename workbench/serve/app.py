@@ -44,10 +44,10 @@ REFUSAL = """<!DOCTYPE html>
 <title>Quantization Workbench</title><style>:root {{ color-scheme: light dark }}
 body {{ font: 18px/1.5 system-ui, sans-serif; max-width: 40em; margin: 15vh auto; padding: 0 1em }}
 </style><h1>This page cannot be shown</h1><p role="alert">{}</p></html>"""
+TRY = "if that does not help, tell whoever runs this server: its log says more."
 ENDED = (
     "The program behind it ended before the page was ready: it could not be started, or needed "
-    'more memory than {}. <a href="">Try again</a>; if that does not help, tell whoever runs this '
-    "server: its log says more."
+    'more memory than {}. <a href="">Try again</a>; ' + TRY
 )
 
 
@@ -108,7 +108,7 @@ class AppServer(Voila):
         options.extension_denylist = options.extension_denylist or []
         options.allow_template_override = "NO"
         options.http_keep_alive_timeout = HEARTBEAT
-        self.config.VoilaExecutor.cell_error_instruction = "The log of the server says why."
+        self.config.VoilaExecutor.cell_error_instruction = f"Reload the page; {TRY}"
         self.template_paths.insert(0, str(TEMPLATE))
         self.config.MappingKernelManager.kernel_manager_class = _name(VisitorKernel)
         # A new process under the old page would know nothing of it; that its session ended is true.
