@@ -260,8 +260,11 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(recipe, folder, tm
     ):
         wb.compress(Recipe.model_validate(document), tmp_path / "b")
     strange.write_text("text\tlabel\ngood\tnice\n")
-    with pytest.raises(WorkbenchError, match="no column 'sentence'; its columns are: text, label"):
-        wb.compress(Recipe.model_validate(document), tmp_path / "b")
+    for split in ("held_out", "test"):
+        document = recipe.model_dump()
+        document["compression"]["task"][split] = str(strange)
+        with pytest.raises(WorkbenchError, match="no column 'sentence'; its columns are: text, la"):
+            wb.compress(Recipe.model_validate(document), tmp_path / "b")
     assert not (tmp_path / "b").exists()
     bad = json.loads(recipe.to_json())
     bad["compression"]["pruning"]["heads"] = 0

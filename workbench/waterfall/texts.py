@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
 from workbench.compare.tasks.documents import drawn
-from workbench.compare.tasks.labels import Labelled, read_table
+from workbench.compare.tasks.labels import Labelled, check_header, read_table
 from workbench.compress import Examples
 from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel
 from workbench.recipe.compression import TextTask
 
 Split = Literal["train", "held_out", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 class TaskTexts:
@@ -25,6 +26,11 @@ class TaskTexts:
     def __init__(self, task: TextTask, seed: int) -> None:
         self.task, self.seed = task, seed
         self._read: dict[Split, list[Labelled]] = {}
+
+    def check(self) -> None:
+        """Raise WorkbenchError where a split lacks a column; no text is read."""
+        for split in SPLITS:
+            check_header(Path(getattr(self.task, split)), self.task.text, self.task.label)
 
     def __getitem__(self, split: Split) -> list[Labelled]:
         """The texts of a split; raises WorkbenchError for a damaged file."""

@@ -40,6 +40,7 @@ def compress(recipe: Recipe | Mapping[str, Recipe], out: Path | str) -> Waterfal
     out = Path(out).expanduser()
     runs = _runs(recipes, out)
     first = replace(runs[0], name="", out=out)
+    first.texts.check()
     teacher = first.teacher()
     padded = first.variant("teacher, padded", "teacher", teacher)
     base = first.variant("teacher, own lengths", "dynamic length", teacher, padded)

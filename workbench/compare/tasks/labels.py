@@ -1,7 +1,8 @@
 """Classification of labelled texts: SST-2 for classifiers, topics of AG News for encoders."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,18 +32,11 @@ def read_table(path: Path, text: str, label: str, names: Sequence[str] | None) -
     Quotes are characters like any other. Raises WorkbenchError naming the line, what was found and
     what is allowed.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, names, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise WorkbenchError(f"{path} cannot be read as tab-separated text: {error}") from error
+    with _table(path, names) as table:
+        rows = list(table)
     if not rows:
         raise WorkbenchError(f"{path} holds no document; give at least one line of text and label.")
-    missing = [name for name in (text, label) if name not in rows[0]]
-    if missing:
-        raise WorkbenchError(
-            f"{path} has no column {missing[0]!r}; its columns are: {', '.join(rows[0])}."
-        )
+    _demand(path, rows[0], (text, label))
     found = []
     for number, row in enumerate(rows, start=1 if names else 2):
         try:
@@ -50,6 +44,29 @@ def read_table(path: Path, text: str, label: str, names: Sequence[str] | None) -
         except ValidationError as error:
             raise WorkbenchError(f"{path}, line {number}: {complaint(error)}") from error
     return found
+
+
+def check_header(path: Path, text: str, label: str) -> None:
+    """Raise WorkbenchError where a table lacks a column; its rows are not looked at."""
+    with _table(path, None) as table:
+        _demand(path, table.fieldnames or (), (text, label))
+
+
+@contextmanager
+def _table(path: Path, names: Sequence[str] | None) -> Iterator["csv.DictReader[str]"]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            yield csv.DictReader(file, names, delimiter="\t", quoting=csv.QUOTE_NONE)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise WorkbenchError(f"{path} cannot be read as tab-separated text: {error}") from error
+
+
+def _demand(path: Path, columns: Collection[str], wanted: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        raise WorkbenchError(
+            f"{path} has no column {missing[0]!r}; its columns are: {', '.join(columns)}."
+        )
 
 
 @torch.inference_mode()
