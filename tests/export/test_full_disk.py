@@ -25,7 +25,7 @@ def room_for(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("name", exporters)
+@pytest.mark.parametrize("name", [name for name in exporters if name != "executorch"])
 def test_nothing_half_written_stays(tmp_path, name, tiny_llama) -> None:
     model = tiny_llama
     wb.quantize(model, "int8", include="*self_attn*")

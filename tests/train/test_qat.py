@@ -28,7 +28,7 @@ def divergence(lm, model, batches) -> float:
 
 @pytest.mark.slow
 def test_training_recovers_an_int2_language_model_on_held_out_code(pylm) -> None:
-    held_out = pylm.batches("evaluation", samples=8, length=128)
+    held_out = pylm.batches("evaluation", samples=8)
     model = pylm.copy()
     before = {name: p.clone() for name, p in pylm.model.named_parameters()}
     wb.quantize(model, TERNARY)

@@ -28,7 +28,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     export.add_argument("model", metavar="CHECKPOINT_OR_RECIPE", help="what to export")
     export.add_argument(
         "--to", required=True, metavar="FORMAT",
-        help="compressed-tensors (vLLM), gguf (llama.cpp), onnx (ONNX Runtime) or openvino",
+        help="compressed-tensors (vLLM), gguf (llama.cpp), onnx (ONNX Runtime), openvino, or "
+        "executorch (float models)",
     )  # fmt: skip
     export.add_argument("out", metavar="OUT", help="the folder to write, replaced in one step")
     export.set_defaults(command=_export)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from workbench.errors import WorkbenchError
 from workbench.export.base import Exported, Exporter, Job
 from workbench.export.compressed import CompressedTensors
+from workbench.export.executorch import ExecuTorch
 from workbench.export.gguf import Gguf
 from workbench.export.onnx import Onnx
 from workbench.export.openvino import OpenVino
@@ -17,7 +18,7 @@ from workbench.models.atomic import replacing
 from workbench.models.manifest import frozen_modules
 
 exporters: dict[str, Exporter] = {
-    one.name: one for one in (CompressedTensors(), Gguf(), Onnx(), OpenVino())
+    one.name: one for one in (CompressedTensors(), Gguf(), Onnx(), OpenVino(), ExecuTorch())
 }
 
 

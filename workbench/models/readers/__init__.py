@@ -6,7 +6,7 @@ from workbench.errors import WorkbenchError
 from workbench.models.readers.awq import Awq
 from workbench.models.readers.base import Opened, Reader
 from workbench.models.readers.compressed import Compressed
-from workbench.models.readers.exported import Onnx, OpenVino
+from workbench.models.readers.exported import ExecuTorch, Onnx, OpenVino
 from workbench.models.readers.gguf import Gguf
 from workbench.models.readers.gptq import Gptq
 from workbench.models.readers.ours import Ours
@@ -16,6 +16,7 @@ from workbench.models.readers.quanto import Quanto
 readers: tuple[type[Reader], ...] = (
     Onnx,
     OpenVino,
+    ExecuTorch,
     Ours,
     Quanto,
     Compressed,

@@ -50,7 +50,7 @@ class Exported:
     @staticmethod
     def options() -> dict[str, Any]:
         """What the engine is told: as many threads as torch has, and the arithmetic of the file."""
-        raise NotImplementedError
+        return {}
 
 
 class Onnx(Exported):
@@ -78,3 +78,10 @@ class OpenVino(Exported):
     def options() -> dict[str, Any]:
         exact = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
         return {"config": exact | {"INFERENCE_NUM_THREADS": torch.get_num_threads()}}
+
+
+class ExecuTorch(Exported):
+    """ExecuTorch's, whose programs have their kernels and memory planned."""
+
+    engine, graphs, package = "ExecuTorch", "*.pte", "executorch"
+    install = "pip install executorch"
