@@ -6,6 +6,7 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
+from tiny_models import llama
 
 import workbench as wb
 from workbench.cli import main
@@ -114,3 +115,15 @@ def test_recipes_by_file_and_by_model(tmp_path) -> None:
     found = read_recipes([str(file), "minilm"])
     assert found[str(file)].scheme == "o1"
     assert found["minilm"].model == "minilm"
+
+
+def test_the_same_recipe_and_seed_give_the_same_numbers(tiny_folder, tmp_path) -> None:
+    model = llama(32, max_position_embeddings=256)
+    folder = wb.save(model, tmp_path / "model", tokenizer=wb.load(tiny_folder).tokenizer)
+    recipe = wb.Recipe().with_model(str(folder)).with_calibration(samples=4, length=32)
+    first, again = (
+        judge({"tiny": recipe}, ["perplexity"], limit=4, seed=3).judged[0] for _ in range(2)
+    )
+    assert first.tasks == again.tasks
+    assert first.bytes == again.bytes
+    assert first.tasks[0].reference != first.tasks[0].candidate

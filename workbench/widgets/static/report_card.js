@@ -1,3 +1,6 @@
+// Of an agreement or a divergence, which are measured against the float model, a ratio says nothing.
+const COMPARED = ["perplexity", "loss", "bytes", "prefill_ms"];
+
 function render({ model, el }) {
   const heading = h("p", { class: "qw-report-title" });
   const facts = h("dl", { class: "qw-report-facts" });
@@ -10,7 +13,7 @@ function render({ model, el }) {
   const nothing = h("p", {}, "No card for this recipe yet.");
 
   const shown = (row, value) => (row.key === "bytes" ? bytes(value) : figure(value, 4));
-  const ratio = ({ float, quantized }) => (float && quantized ? `× ${figure(quantized / float)}` : "–");
+  const ratio = ({ key, float, quantized }) => (COMPARED.includes(key) && float ? `× ${(quantized / float).toFixed(3)}` : "–");
 
   follow(model, ["title", "facts", "rows", "layers", "recipe"], soon(() => {
     const rows = model.get("rows");
