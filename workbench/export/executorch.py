@@ -55,7 +55,7 @@ def _write_program(job: Job, folder: Path) -> None:
     model: Any = share(job.model).eval()
     if hasattr(model.config, "use_cache"):
         model.config.use_cache = False
-    inputs = example(job)
+    inputs: dict[str, Any] = example(job)
     longest = getattr(model.config, "max_position_embeddings", LONGEST)
     config = ExecutorchConfig(dynamic=True, dynamic_shapes=_shapes(inputs, longest))
     try:
