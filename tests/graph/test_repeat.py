@@ -199,7 +199,14 @@ def test_threads_at_once_do_not_meet(encoder):
     assert wrong == []
 
 
+def pick_and_write(model, x, y):
+    picked = x[torch.arange(3)]
+    x.mul_(2.0)
+    return model.two(picked) + y
+
+
 AFTER = {
+    "a copy is taken before a write": pick_and_write,
     "a view goes out": lambda model, x, y: y.view(-1, 6)[1:],
     "two go out": lambda model, x, y: (model.two(y), y),
     "the input is read later": lambda model, x, y: model.two(model.norm(y + x)) * x,

@@ -121,12 +121,8 @@ class _Recorder(fx.Interpreter):
         with native.recording() as calls:
             result = super().run_node(n)
         constant = self._is_constant(n, result)
-        view = (
-            None
-            if constant or not self._is_only_read(n)
-            else view_of(n, result, self.constants, self.env)
-        )
-        if view is not None:
+        view = None if constant else view_of(n, result, self.constants, self.env)
+        if view is not None and self._is_never_written(n):
             self.views[n] = view
             result = getattr(self.env[view.source], view.method)(result.shape)
         if constant:
@@ -169,6 +165,13 @@ class _Recorder(fx.Interpreter):
         return all(
             user.target in self.natives or (user.target in CONSTANTS and self._is_only_read(user))
             for user in node.users
+        )
+
+    def _is_never_written(self, node: fx.Node) -> bool:
+        """Whether nothing writes to what `node` gives, nor to what it may be a view of."""
+        made_of = node.all_input_nodes if node.target in CONSTANTS else []
+        return self._is_only_read(node) and all(
+            one in self.constants or self._is_never_written(one) for one in made_of
         )
 
     def _is_step(self, node: fx.Node, result: Any, calls: native.Written) -> bool:
