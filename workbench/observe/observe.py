@@ -124,7 +124,7 @@ def _unread_head(model: nn.Module) -> Iterator[None]:
     def zeros(x: Tensor) -> Tensor:
         return x.new_zeros(()).expand(*x.shape[:-1], head.out_features)
 
-    head.forward = zeros  # type: ignore[method-assign]
+    head.forward = zeros  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
