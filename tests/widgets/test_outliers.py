@@ -1,6 +1,6 @@
 """The outlier view: its sources, what it links, what it tells of tokens, and how much it holds."""
 
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ def test_scales_are_a_preview_until_they_are_built(session, view) -> None:
 
 
 def test_the_tokens_behind_the_peaks_are_text_in_their_context(session, view) -> None:
-    session.loaded.tokenizer = SimpleNamespace(decode=lambda ids: "".join(f"<{i}>" for i in ids))
+    session.loaded.tokenizer = Mock(decode=lambda ids: "".join(f"<{i}>" for i in ids))
     view.source = "residual"
     peaks = session.statistics.streams[view.row].peaks
     assert [peak["channel"] for peak in view.peaks] == peaks.channels.tolist()
