@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from workbench.errors import WorkbenchError
 from workbench.progress import track
