@@ -28,18 +28,18 @@ def divergence(lm, model, batches) -> float:
 
 @pytest.mark.slow
 def test_training_recovers_an_int2_language_model_on_held_out_code(pylm) -> None:
-    held_out = pylm.batches("evaluation", samples=8)
+    held_out = pylm.batches("evaluation", samples=16)
     model = pylm.copy()
     before = {name: p.clone() for name, p in pylm.model.named_parameters()}
     wb.quantize(model, TERNARY)
     naive = divergence(pylm, model, held_out)
-    data = pylm.batches("calibration", length=64, batch_size=4)
-    curve = wb.finetune(model, data, steps=24, learning_rate=5e-4, teacher=pylm.model)
+    data = pylm.batches("calibration", length=128, batch_size=4)
+    curve = wb.finetune(model, data, steps=30, learning_rate=3e-4, teacher=pylm.model)
     trained = divergence(pylm, model, held_out)
     wb.freeze(model)
     assert divergence(pylm, model, held_out) == trained  # to the last bit
     assert trained < 0.7 * naive
-    assert len(curve.losses) == 24
+    assert len(curve.losses) == 30
     assert sum(curve.losses[-5:]) < 0.7 * sum(curve.losses[:5])
     for name, parameter in pylm.model.named_parameters():
         assert torch.equal(parameter, before[name]), f"{name} of the float model was harmed"

@@ -1,5 +1,6 @@
 """ExecuTorch programs, for phones and small devices, by transformers' own exporter."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def _write_program(job: Job, folder: Path) -> None:
         ) from error
 
 
-def _shapes(inputs: dict[str, Tensor], longest: int) -> dict[str, Any]:
+def _shapes(inputs: Mapping[str, Tensor], longest: int) -> dict[str, Any]:
     """Any number of rows, and of tokens where the inputs are tokens."""
     rows = torch.export.Dim("rows", min=1, max=LONGEST)
     tokens = torch.export.Dim("tokens", min=1, max=longest)
