@@ -95,6 +95,7 @@ def test_a_stop_keeps_what_the_reader_saw(late, pylm, variants) -> None:
     def notice(answer: Answer) -> None:
         if (answer.variant, len(answer.tokens)) == ("int8", 7) and not late:
             chat.stop(shown)
+            chat.stop()  # another way to stop changes nothing of that
 
     first, second = chat.ask(PROMPT, notice)
     if late:

@@ -121,9 +121,11 @@ def test_the_same_recipe_and_seed_give_the_same_numbers(tiny_folder, tmp_path) -
     model = llama(32, max_position_embeddings=256)
     folder = wb.save(model, tmp_path / "model", tokenizer=wb.load(tiny_folder).tokenizer)
     recipe = wb.Recipe().with_model(str(folder)).with_calibration(samples=4, length=32)
-    first, again = (
-        judge({"tiny": recipe}, ["perplexity"], limit=4, seed=3).judged[0] for _ in range(2)
-    )
+    boards = [judge({"tiny": recipe}, ["perplexity"], limit=4, seed=3) for _ in range(2)]
+    first, again = (board.judged[0] for board in boards)
     assert first.tasks == again.tasks
     assert first.bytes == again.bytes
     assert first.tasks[0].reference != first.tasks[0].candidate
+    assert (
+        f"{first.tasks[0].candidate:.4f}" in boards[0]._repr_markdown_()
+    )  # as a notebook shows it

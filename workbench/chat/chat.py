@@ -78,10 +78,10 @@ class Chat:
                 model, prompt = self.variants[answer.variant], prompts[answer.variant]
                 generate(model, prompt, answer, self.settings, self._stop, notice)
         with self._end:
-            self._answers = answers
-            self._cut()
+            self._cut(answers)
             for answer in answers:
                 self.conversations[answer.variant].add(text, answer.text)
+            self._answers = answers
         return answers
 
     def stop(self, shown: Mapping[str, int] | None = None) -> None:
@@ -93,16 +93,16 @@ class Chat:
         """
         _check_shown(shown)
         with self._end:
-            self._shown = shown
+            self._shown = self._shown if shown is None else shown
             self._stop.set()
-            self._cut()
+            self._cut(self._answers)
             for answer in self._answers:
                 self.conversations[answer.variant].amend(answer.text)
 
-    def _cut(self) -> None:
+    def _cut(self, answers: list[Answer]) -> None:
         """Take back what the reader had not seen when it was stopped."""
         if self._shown is not None:
-            for answer in self._answers:
+            for answer in answers:
                 answer.cut(self._shown.get(answer.variant, 0))
 
 

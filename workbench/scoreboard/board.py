@@ -63,6 +63,12 @@ class Scoreboard(BaseModel):
     versions: dict[str, str]
     kept: Kept
 
+    def _repr_markdown_(self) -> str:
+        """The tables, where a notebook shows a scoreboard."""
+        from workbench.scoreboard.markdown import scoreboard_markdown
+
+        return scoreboard_markdown(self)
+
 
 def _degradation(task: Difference) -> float:
     """Relative loss; where the float model scored nothing there is nothing to lose."""
