@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the kernels with AddressSanitizer and UndefinedBehaviorSanitizer, a quarter of an hour on one
-# core, and runs tests/check.cpp, which takes up every level of this machine. Then the kernels' Python
-# tests, in the Python that is active, on the portable level alone: what Python hands over is the same
-# at every level, and they would take an hour at all of them. With the argument `python` only those.
+# core, and runs tests/check.cpp, which takes up every level of this machine. Then, two minutes more,
+# the kernels' Python tests in the Python that is active, on the portable level alone: what Python hands
+# over is the same at every level. With the argument `python` only those.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
