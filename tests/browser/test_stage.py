@@ -242,7 +242,7 @@ def test_measured_and_searched_alphas_are_drawn_where_they_are(page) -> None:
     np.testing.assert_allclose(alphas, [0, 0.5, 1], atol=1e-3)
     np.testing.assert_allclose(errors, [0.1, 0.01, 0.05], rtol=5e-3)
     page.get_by_role("button", name="Use for all inputs").click()
-    assert page.evaluate("sent.at(-1)") == {"call": "use"}
+    assert page.evaluate("sent.at(-1)") == {"call": "use", "arguments": []}
 
 
 def test_losses_are_drawn_as_they_are(page) -> None:
