@@ -47,7 +47,8 @@ def compress(recipe: Recipe | Mapping[str, Recipe], out: Path | str) -> Waterfal
     students: dict[str, tuple[LoadedModel, Variant]] = {}
     made = [list(run.steps(teacher, base, students)) for run in runs]
     variants = {one.name: one for one in (padded, base, *chain(*made))}
-    ends = [one.name for one in made[0] if one.step == made[0][-1].step]
+    *_, last = base, *made[0]
+    ends = [one.name for one in (base, *made[0]) if one.step == last.step]
     return _measured(first, list(variants.values()), ends, teacher)
 
 
