@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from train.helpers import Sentences, build, losses, next_tokens, tiny_causal
 from transformers import TrainerCallback
 
-from tests.train.helpers import Sentences, build, losses, next_tokens, tiny_causal
 from workbench import QuantArgs, WorkbenchTrainer
 from workbench.recipe import QuantizationSpec
 

@@ -7,8 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-
-from tests.train.one_of_two import train
+from train.one_of_two import train
 
 pytestmark = pytest.mark.slow
 
