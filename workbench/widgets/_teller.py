@@ -1,13 +1,19 @@
 """News told from a thread of its own, so that whoever computes never waits for a message."""
 
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+SHARE = 0.02  # of the time, at most, that is spent on telling
+LONGEST = 0.25  # seconds between two news all the same
+
 
 class Teller:
     """Calls `tell` after `hint`: the first time at once, then at most every `pause` seconds.
+
+    Where telling takes long, the pauses grow with it, up to a quarter of a second.
 
     A message to a browser takes half a millisecond to write, and then the interpreter's lock is
     with the threads that send it: a decoding loop that wrote it itself waited several for its turn.
@@ -40,5 +46,7 @@ class Teller:
     def _run(self) -> None:
         while self._news.wait() and not self._over.is_set():
             self._news.clear()
+            begun = time.perf_counter()
             self._tell()
-            self._over.wait(self._pause)
+            took = time.perf_counter() - begun
+            self._over.wait(max(self._pause, min(took / SHARE, LONGEST)))
