@@ -17,7 +17,7 @@ from workbench.models.loaded import LoadedModel
 from workbench.session import Session
 from workbench.widgets import ChatView
 
-BLOCKS, ROUNDS, TOKENS = 22, 12, 24  # 22 blocks of these widths are a billion parameters
+BLOCKS, ROUNDS, TOKENS = 22, 24, 24  # 22 blocks of these widths are a billion parameters
 PROMPT = "def area(width, height):"
 INT4 = wb.QuantArgs(dtype="int4", granularity="group", group_size=128, symmetric=True)
 
