@@ -10,6 +10,7 @@ weights are those still.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import getitem, is_
+from threading import Lock
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ class Shortcut:
     def __init__(self, model: nn.Module, compiled: Callable[..., Any]) -> None:
         self.model, self.compiled = model, compiled
         self.paths: dict[Any, _Path | None] = {}  # by inputs; None where there is none
+        self.changing = Lock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():  # as a part of what is compiled
@@ -36,13 +38,14 @@ class Shortcut:
         key = self._key(values, kwargs)
         if key is None:
             return self.compiled(*args, **kwargs)
-        if key not in self.paths:
+        try:
+            path = self.paths[key]
+        except KeyError:
             return self._explore(key, values, args, kwargs)
-        path = self.paths[key]
         if path is None:
             return self.compiled(*args, **kwargs)
         if not path.is_open():
-            del self.paths[key]
+            self.paths.pop(key, None)
             return self.compiled(*args, **kwargs)
         return path.take(values)
 
@@ -72,9 +75,10 @@ class Shortcut:
         after = list(_attributes(self.model))
         pure = len(before) == len(after) and all(map(is_, before, after))
         path = _path(self.model, values, found, *calls[0]) if pure and len(calls) == 1 else None
-        self.paths[key] = path
-        if len(self.paths) > SIZES:
-            del self.paths[next(iter(self.paths))]
+        with self.changing:
+            self.paths[key] = path
+            if len(self.paths) > SIZES:
+                self.paths.pop(next(iter(self.paths)), None)
         return found
 
 

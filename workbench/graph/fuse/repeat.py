@@ -51,7 +51,7 @@ class Repeated:
         )
         self.fold = True
         self.memory = Memory()
-        self.using = Lock()
+        self.using, self.changing = Lock(), Lock()  # the memory, and `sizes`
         # Of each size how often it came, then what repeats it; None where nothing can.
         self.sizes: dict[tuple[Any, ...], int | Repeat | None] = {}
 
@@ -88,9 +88,10 @@ class Repeated:
         return result
 
     def _remember(self, key: tuple[Any, ...], what: int | Repeat | None) -> None:
-        self.sizes[key] = what
-        while len(self.sizes) > SIZES:
-            self.sizes.pop(next(iter(self.sizes)), None)
+        with self.changing:
+            self.sizes[key] = what
+            if len(self.sizes) > SIZES:
+                del self.sizes[next(iter(self.sizes))]
 
 
 NATIVES = set(FUNCTIONS.values())
