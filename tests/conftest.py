@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workbench.imports import uncollected
+from workbench.garbage import uncollected
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wrapt import when_imported
 
 from workbench.errors import WorkbenchError
-from workbench.imports import uncollected
+from workbench.garbage import uncollected
 from workbench.progress import Cancelled, reporting
 
 # Functions that share their module's name come from that module: mypy would confuse the two.

@@ -1,15 +1,14 @@
 """Time many things in turns, so that whatever disturbs the machine disturbs all of them alike."""
 
-import gc
 import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from workbench.garbage import uncollected
 from workbench.progress import track
 
 TURN_MS = 4.0  # a fast contender gets as many calls as fill its turn
@@ -64,7 +63,7 @@ def race(
     rounds = max(least_rounds, min(MOST_ROUNDS, int(seconds / round_s)))
     halves: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in contenders}
     order = list(contenders)
-    with _no_garbage_collection():
+    with uncollected():
         for index in track(range(rounds), what):
             for name in order:
                 untimed = len(contenders[name])
@@ -97,14 +96,3 @@ def _timing(even: list[float], odd: list[float]) -> Timing:
         runs=len(taken),
         drift=abs(statistics.median(even) / statistics.median(odd) - 1),
     )
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -10,13 +10,13 @@ weights are those still.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import getitem, is_
-from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from workbench.graph.fuse.newest import Newest
 from workbench.graph.fuse.repeat import Repeated, called
 from workbench.ops.watched import is_watched
 
@@ -28,8 +28,7 @@ class Shortcut:
 
     def __init__(self, model: nn.Module, compiled: Callable[..., Any]) -> None:
         self.model, self.compiled = model, compiled
-        self.paths: dict[Any, _Path | None] = {}  # by inputs; None where there is none
-        self.changing = Lock()
+        self.paths: Newest[Any, _Path | None] = Newest(SIZES)  # by inputs; None where there is none
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():  # as a part of what is compiled
@@ -45,7 +44,7 @@ class Shortcut:
         if path is None:
             return self.compiled(*args, **kwargs)
         if not path.is_open():
-            self.paths.pop(key, None)
+            self.paths.forget(key)
             return self.compiled(*args, **kwargs)
         return path.take(values)
 
@@ -75,10 +74,7 @@ class Shortcut:
         after = list(_attributes(self.model))
         pure = len(before) == len(after) and all(map(is_, before, after))
         path = _path(self.model, values, found, *calls[0]) if pure and len(calls) == 1 else None
-        with self.changing:
-            self.paths[key] = path
-            if len(self.paths) > SIZES:
-                self.paths.pop(next(iter(self.paths)), None)
+        self.paths[key] = path
         return found
 
 

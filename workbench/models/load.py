@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from workbench.errors import WorkbenchError
-from workbench.imports import uncollected
+from workbench.garbage import uncollected
 from workbench.models.atomic import recover
 from workbench.models.bundled import bundled
 from workbench.models.checkpoint import Checkpoint

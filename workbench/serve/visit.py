@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from workbench.errors import WorkbenchError
-from workbench.imports import uncollected
+from workbench.garbage import uncollected
 
 with uncollected():
     from workbench.models import bundled

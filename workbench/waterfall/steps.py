@@ -1,10 +1,11 @@
 """The steps from a teacher to a small quantized student, each left in a folder."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from workbench.compare.machine import usable_cores
 from workbench.compress import (
@@ -20,6 +21,7 @@ from workbench.compress import (
 from workbench.models import LoadedModel, load, save
 from workbench.models.atomic import replacing, write_text
 from workbench.models.digest import content_digest
+from workbench.models.document import read_document
 from workbench.ops.threads import torch_threads
 from workbench.quant import QuantArgs, freeze, quantize
 from workbench.recipe import Recipe
@@ -116,7 +118,7 @@ class Run:
         with torch_threads(self.threads):
             made = prune(student.model, scores, _met(note, asked) or target, middle)
         if target.latency_ms is not None:
-            write_text(note, json.dumps({"asked": asked, "kept": made.kept}))
+            write_text(note, _Met(asked=asked, kept=made.kept).model_dump_json())
 
     def _learned(
         self, student: LoadedModel, name: str, how: Training, teacher: LoadedModel | None = None
@@ -157,13 +159,20 @@ def _all_layers(model: LoadedModel) -> range:
     return range(config.num_hidden_layers)
 
 
+class _Met(BaseModel):
+    """The units that met a time, and of what model, texts and target."""
+
+    model_config = ConfigDict(frozen=True)
+    asked: list[str]
+    kept: Kept
+
+
 def _met(note: Path, asked: list[str]) -> Kept | None:
     """The units that met the time that is asked for, where an earlier run has noted them."""
     if not note.is_file():
         return None
-    found = json.loads(note.read_text(encoding="utf-8"))
-    kept: Kept = found["kept"]
-    return kept if found["asked"] == asked else None
+    found = read_document(_Met, note, "{path} is damaged ({reason}): give a new folder")
+    return found.kept if found.asked == asked else None
 
 
 def _ours(model: LoadedModel, folder: Path) -> None:

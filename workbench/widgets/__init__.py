@@ -8,7 +8,7 @@ except ModuleNotFoundError as problem:
         "`pip install 'quantization-workbench[lab]'`, or use the functions and the command line."
     ) from problem
 
-from workbench.imports import uncollected
+from workbench.garbage import uncollected
 
 with uncollected():
     from workbench.widgets._host import served

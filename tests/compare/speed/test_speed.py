@@ -29,6 +29,17 @@ def test_timing_is_the_median_with_quartiles() -> None:
     assert (timing.low, timing.median, timing.high, timing.runs) == (2.0, 3.0, 4.0, 5)
 
 
+def sleeping(seconds: float) -> type[torch.nn.Linear]:
+    """A linear layer that sleeps first."""
+
+    class Slow(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            time.sleep(seconds)
+            return super().forward(x)
+
+    return Slow
+
+
 def test_drift_is_what_the_machine_did_meanwhile() -> None:
     assert Timing.of([4.0, 5.0, 4.0, 5.0, 4.0]).drift == pytest.approx(0.2)
     assert Timing.of([3.0] * 7).drift == 0
@@ -38,13 +49,8 @@ def test_drift_is_what_the_machine_did_meanwhile() -> None:
 def test_linears_take_a_part_of_the_prefill(tiny_llama) -> None:
     """A slow linear shows in both figures; a slow head shows in the whole only."""
 
-    class Slow(torch.nn.Linear):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            time.sleep(0.02)
-            return super().forward(x)
-
-    tiny_llama.model.layers[0].mlp.up_proj.__class__ = Slow
-    tiny_llama.lm_head.__class__ = Slow
+    tiny_llama.model.layers[0].mlp.up_proj.__class__ = sleeping(0.02)
+    tiny_llama.lm_head.__class__ = sleeping(0.02)
     speed = measure(tiny_llama, FakeLoaded(tiny_llama), threads=1, runs=3)
     assert speed.threads == 1
     assert speed.prompt_tokens == 128 - 16
@@ -119,12 +125,7 @@ def test_energy_is_that_of_the_prefills_where_the_machine_shows_it(tiny_llama, m
 def test_each_layer_has_its_time_and_its_share_of_the_whole(tiny_llama) -> None:
     """A layer that sleeps takes most of it; the head is timed like any other."""
 
-    class Slow(torch.nn.Linear):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            time.sleep(0.05)
-            return super().forward(x)
-
-    tiny_llama.model.layers[1].mlp.down_proj.__class__ = Slow
+    tiny_llama.model.layers[1].mlp.down_proj.__class__ = sleeping(0.05)
     found = measure_layers(tiny_llama, FakeLoaded(tiny_llama), threads=1, runs=3)
     linears = [n for n, m in tiny_llama.named_modules() if isinstance(m, torch.nn.Linear)]
     assert set(found.layers) == set(linears)

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from tiny_models import bert as tiny_bert
+from transformers import BertModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from workbench.models.hf import attention
@@ -19,15 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def bert() -> BertModel:
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=50,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-    )
-    return BertModel(config, add_pooling_layer=False).eval()
+    return tiny_bert(32, vocab_size=50, num_hidden_layers=2)
 
 
 def frozen(model: torch.nn.Module, op: str | None = None) -> torch.nn.Module:

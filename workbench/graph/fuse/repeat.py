@@ -12,6 +12,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from workbench.graph.fuse.arena import Memory
 from workbench.graph.fuse.direct import FUNCTIONS
+from workbench.graph.fuse.newest import Newest
 from workbench.graph.fuse.record import Repeat, record
 
 SIZES = 256  # of inputs that are known at once
@@ -51,9 +52,9 @@ class Repeated:
         )
         self.fold = True
         self.memory = Memory()
-        self.using, self.changing = Lock(), Lock()  # the memory, and `sizes`
+        self.using = Lock()
         # Of each size how often it came, then what repeats it; None where nothing can.
-        self.sizes: dict[tuple[Any, ...], int | Repeat | None] = {}
+        self.sizes: Newest[tuple[Any, ...], int | Repeat | None] = Newest(SIZES)
 
     def __call__(self, *inputs: Any) -> Any:
         made = self._run(inputs)
@@ -68,7 +69,7 @@ class Repeated:
         key = (torch.get_num_threads(), *(inputs[i] for i in self.integers))
         known = self.sizes.get(key, 0)
         if isinstance(known, int) and known + 1 < OFTEN:
-            self._remember(key, known + 1)
+            self.sizes[key] = known + 1
             return self.graph.forward(*inputs)
         if isinstance(known, int):
             return self._record(key, inputs)
@@ -84,14 +85,8 @@ class Repeated:
 
     def _record(self, key: tuple[Any, ...], inputs: tuple[Any, ...]) -> Any:
         result, repeat = record(self.graph, NATIVES, inputs, self.memory, fold=self.fold)
-        self._remember(key, repeat)
+        self.sizes[key] = repeat
         return result
-
-    def _remember(self, key: tuple[Any, ...], what: int | Repeat | None) -> None:
-        with self.changing:
-            self.sizes[key] = what
-            if len(self.sizes) > SIZES:
-                del self.sizes[next(iter(self.sizes))]
 
 
 NATIVES = set(FUNCTIONS.values())

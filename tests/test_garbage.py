@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workbench.imports import uncollected
+from workbench.garbage import uncollected
 
 
 @pytest.fixture(autouse=True)
